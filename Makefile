@@ -1,0 +1,54 @@
+# Two commands do everything on a fresh Debian or Ubuntu machine with Go: make run, make test.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN   := build/wharfwatch
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+export CGO_ENABLED ?= 0
+
+.PHONY: help
+help: ## what can be made here
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: setup build ## build everything and start the monitor on its embedded defaults (ARGS="--netflow :9995" adds flags)
+	$(BIN) run $(ARGS)
+
+.PHONY: build
+build: ## the static binary, in build/wharfwatch
+	@mkdir -p build
+	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/wharfwatch
+
+.PHONY: setup
+setup: ## install what is lacking to build and run (Debian, Ubuntu); elsewhere: say what to install
+	@scripts/setup.sh run
+
+.PHONY: test
+test: ## everything: lint, unit, race, short fuzzing, the live scene on a real engine; one line per suite
+	@scripts/setup.sh test
+	@scripts/test.sh
+
+.PHONY: test-short
+test-short: ## the quick loop: vet, staticcheck, gofumpt, unit tests
+	@scripts/lint.sh
+	go test -short ./...
+
+.PHONY: fuzz
+fuzz: ## fuzz every parser of hostile input (FUZZTIME=60s each) and print a table
+	@scripts/fuzz.sh $(or $(FUZZTIME),60s)
+
+.PHONY: bench
+bench: ## Go benchmarks of each stage (COUNT=5)
+	go test -run '^$$' -bench . -benchmem -count $(or $(COUNT),3) ./flow ./enrich ./baseline
+
+.PHONY: soak
+soak: build ## kill -9 at 200 random moments on a live feed; prints a table
+	@scripts/setup.sh test
+	WHARFWATCH_KILLS=200 go test -count=1 -timeout 60m -run 'TestKill' -v ./cmd/wharfwatch
+
+.PHONY: vuln
+vuln: ## known vulnerabilities in what is linked (asks vuln.go.dev)
+	go tool govulncheck ./...
+
+.PHONY: fmt
+fmt: ## format
+	go tool gofumpt -w .
