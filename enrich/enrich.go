@@ -36,8 +36,10 @@ func (c *Container) HostNetwork() bool { return c.NetworkMode == "host" }
 // Attachment is one network of a container.
 type Attachment struct {
 	NetworkID string      `json:"network_id"`
-	Network   string      `json:"network"` // its name
-	Addrs     []flow.Addr `json:"addrs"`   // IPv4, IPv6
+	Network   string      `json:"network"`        // its name
+	Addrs     []flow.Addr `json:"addrs"`          // IPv4, IPv6
+	Bits      []uint8     `json:"bits,omitempty"` // prefix length of each of Addrs, 0 unknown; nil where the engine told none
+	Gateways  []flow.Addr `json:"gateways,omitempty"`
 	MAC       string      `json:"mac,omitempty"`
 }
 
@@ -85,6 +87,7 @@ const (
 	Started    EventKind = "started"    //
 	Died       EventKind = "died"       //
 	Destroyed  EventKind = "destroyed"  //
+	Changed    EventKind = "changed"    // renamed or updated: Container has the facts from Time on
 	Connected  EventKind = "connected"  // Binding holds from Time
 	Disconnect EventKind = "disconnect" // Binding ends at Time
 	Exec       EventKind = "exec"       // Detail is the command
@@ -107,7 +110,9 @@ type Event struct {
 type Binding struct {
 	NetworkID string      `json:"network_id"`
 	Network   string      `json:"network"`
-	Addrs     []flow.Addr `json:"addrs"`
+	Addrs     []flow.Addr `json:"addrs"`              // empty in a Disconnect whose addresses are not known any more
+	Bits      []uint8     `json:"bits,omitempty"`     // prefix length of each of Addrs, 0 unknown: the subnet of the network
+	Gateways  []flow.Addr `json:"gateways,omitempty"` // of the network: no container's address
 	MAC       string      `json:"mac,omitempty"`
 }
 
