@@ -1,0 +1,287 @@
+package baseline
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/wharfwatch/wharfwatch/enrich"
+	"github.com/wharfwatch/wharfwatch/flow"
+)
+
+// Config is the `baseline` part of the configuration: one struct per detector, next to its code.
+type Config struct {
+	Learning Learning `yaml:"learning"`
+	Beacon   Beacon   `yaml:"beacon"`
+}
+
+// Default is what wharfwatch does without a configuration file.
+func Default() Config {
+	return Config{
+		Learning: defaultLearning(),
+		Beacon:   defaultBeacon(),
+	}
+}
+
+// Validate reports every problem with the path of its key.
+func (c Config) Validate(report func(path, message string)) {
+	c.Learning.validate("learning", report)
+	c.Beacon.validate("beacon", report)
+}
+
+// detectors is the only registration list. A detector is one file, its field in Config and its line here.
+func (c Config) detectors(env *env) []registered {
+	return []registered{
+		{"beacon", c.Beacon.Mode, func() Detector { return newBeacon(c.Beacon, env) }},
+	}
+}
+
+// Mode says whether a detector speaks.
+type Mode string
+
+// The modes.
+const (
+	On     Mode = "on"
+	Shadow Mode = "shadow" // learns and counts what it would have told
+	Off    Mode = "off"    // is not built at all
+)
+
+func (m Mode) validate(path string, report func(path, message string)) {
+	if m != On && m != Shadow && m != Off {
+		report(path, fmt.Sprintf("unknown mode %q: on, shadow or off", string(m)))
+	}
+}
+
+type registered struct {
+	id   string
+	mode Mode
+	make func() Detector
+}
+
+// env is what the Engine lends to every detector. One goroutine uses it.
+type env struct {
+	// report takes a finding. The detector fills everything but ID, Learning and, where Instance is set, Workload.
+	report func(Finding)
+	set    *metrics.Set
+	now    int64 // the last tick, event time in ns; 0 before the first
+	quiet  bool  // findings go nowhere: `replay --learn`
+	// w is the workload of the Flow, Name or Event in hand; nil for an Event without a container. It may be kept, and it carries
+	// a small dense index, so that a detector finds its own state for it without a map.
+	w        *workload
+	learning *learning
+}
+
+// Engine runs the detectors. It is an enrich.Sink. All methods belong to one goroutine.
+type Engine struct {
+	env       env
+	detectors []running
+	states    []keeper
+	pending   []Finding // since the last tick
+	raising   *running  // whose call is running
+	report    func(Finding)
+	cursor    int // of Dirty
+	flows     *metrics.Counter
+	names     *metrics.Counter
+	events    *metrics.Counter
+}
+
+type running struct {
+	Detector
+	id   string
+	mode Mode
+	told [Critical + 1]*metrics.Counter
+}
+
+type keeper struct {
+	id string
+	Stateful
+}
+
+// New makes an engine that hands its findings to report, in the goroutine of the call that raised them: findings of an Event right
+// after it, all others at the next Tick, ordered by time and id.
+func New(c Config, set *metrics.Set, report func(Finding)) *Engine {
+	if set == nil {
+		set = metrics.NewSet()
+	}
+	e := &Engine{
+		report: report,
+		flows:  set.NewCounter("wharfwatch_baseline_flows_total"),
+		names:  set.NewCounter("wharfwatch_baseline_names_total"),
+		events: set.NewCounter("wharfwatch_baseline_events_total"),
+	}
+	e.env = env{report: e.raise, set: set, learning: newLearning(c.Learning, set)}
+	e.states = append(e.states, keeper{"learning", e.env.learning})
+	for _, r := range c.detectors(&e.env) {
+		if r.mode == Off {
+			continue
+		}
+		d := running{Detector: r.make(), id: r.id, mode: r.mode}
+		for s := range d.told {
+			d.told[s] = set.NewCounter(fmt.Sprintf("wharfwatch_baseline_findings_total{detector=%q,severity=%q,mode=%q}", r.id, Severity(s), r.mode))
+		}
+		e.detectors = append(e.detectors, d)
+		if s, ok := d.Detector.(Stateful); ok {
+			e.states = append(e.states, keeper{r.id, s})
+		}
+		if f, ok := d.Detector.(forgetter); ok {
+			e.env.learning.forgetters = append(e.env.learning.forgetters, f)
+		}
+	}
+	return e
+}
+
+// Flow gives one side of a connection to every detector.
+func (e *Engine) Flow(f *enrich.Flow) {
+	e.flows.Inc()
+	e.env.w = e.env.learning.flow(f)
+	for i := range e.detectors {
+		e.raising = &e.detectors[i]
+		e.raising.Flow(f)
+	}
+}
+
+// Name gives a name to every detector.
+func (e *Engine) Name(n *enrich.Name) {
+	e.names.Inc()
+	if n.Container == nil {
+		return
+	}
+	e.env.w = e.env.learning.name(n)
+	for i := range e.detectors {
+		e.raising = &e.detectors[i]
+		e.raising.Name(n)
+	}
+}
+
+// Event gives a change at an engine to every detector and reports what they raise before it returns.
+func (e *Engine) Event(v *enrich.Event) {
+	e.events.Inc()
+	e.env.w = nil
+	if v.Container != nil {
+		e.env.w = e.env.learning.of(v.Container)
+	}
+	first := len(e.pending)
+	for i := range e.detectors {
+		e.raising = &e.detectors[i]
+		e.raising.Event(v)
+	}
+	e.flush(first)
+}
+
+// Gap says that input is missing.
+func (e *Engine) Gap(g flow.Gap) {
+	for i := range e.detectors {
+		e.raising = &e.detectors[i]
+		e.raising.Gap(g)
+	}
+}
+
+// Tick moves event time on and reports what was raised since the last tick. A tick that does not move time forward is ignored.
+func (e *Engine) Tick(now int64) {
+	if now <= e.env.now {
+		return
+	}
+	e.env.now = now
+	e.env.w = nil
+	e.env.learning.tick(now)
+	for i := range e.detectors {
+		e.raising = &e.detectors[i]
+		e.raising.Tick(now)
+	}
+	e.flush(0)
+}
+
+// SetQuiet makes the engine learn without telling: for `replay --learn`.
+func (e *Engine) SetQuiet(quiet bool) { e.env.quiet = quiet }
+
+// Workloads says what is known of every workload, ordered by name.
+func (e *Engine) Workloads() []WorkloadState { return e.env.learning.states() }
+
+// Dirty puts the blobs of up to max keys that changed since they were last put, the longest waiting first and the detectors in turn.
+// put returns false when it did not take the blob: the key stays dirty and Dirty ends. Nothing is put while findings wait for the
+// next tick, so that no state says "told" before the finding left.
+func (e *Engine) Dirty(max int, put func(detector, key string, blob []byte) bool) {
+	if len(e.pending) > 0 {
+		return
+	}
+	for range e.states {
+		s := e.states[e.cursor%len(e.states)]
+		more := true
+		s.Dirty(func(key string, blob []byte) bool {
+			if max <= 0 {
+				more = false
+				return false
+			}
+			max--
+			more = put(s.id, key, blob)
+			return more
+		})
+		if !more {
+			return // the same detector goes on next time
+		}
+		e.cursor = (e.cursor + 1) % len(e.states)
+	}
+}
+
+// Restore takes back what Dirty put, in any order, before the first flow. A blob of a detector that is off or unknown is ignored.
+// An error means that this key starts afresh.
+func (e *Engine) Restore(detector, key string, blob []byte) error {
+	for _, s := range e.states {
+		if s.id == detector {
+			if err := s.Restore(key, blob); err != nil {
+				return fmt.Errorf("restore %s of %q: %w", detector, key, err)
+			}
+		}
+	}
+	return nil
+}
+
+// raise takes a finding from the detector whose call is running.
+func (e *Engine) raise(f Finding) {
+	d := e.raising
+	f.Detector = d.id
+	if f.Workload == "" && f.Instance != nil {
+		f.Workload = f.Instance.Workload
+	}
+	f.ID = findingID(f.Detector, f.Workload, f.Subject, f.Window)
+	f.Learning = f.Learning || e.env.learning.isLearning(f.Workload)
+	if e.env.quiet {
+		return
+	}
+	d.told[f.Severity].Inc()
+	if d.mode == On {
+		e.pending = append(e.pending, f)
+	}
+}
+
+// flush reports pending[first:], ordered.
+func (e *Engine) flush(first int) {
+	due := e.pending[first:]
+	slices.SortStableFunc(due, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(a.ID, b.ID))
+	})
+	for _, f := range due {
+		e.report(f)
+	}
+	clear(due)
+	e.pending = e.pending[:first]
+}
+
+// findingID is half a SHA-256 over the parts that name a finding, each with its length before it, in hex.
+func findingID(detector, workload, subject string, window int64) string {
+	h := sha256.New()
+	var b [8]byte
+	for _, s := range []string{detector, workload, subject} {
+		binary.BigEndian.PutUint64(b[:], uint64(len(s)))
+		h.Write(b[:])
+		h.Write([]byte(s))
+	}
+	binary.BigEndian.PutUint64(b[:], uint64(window))
+	h.Write(b[:])
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
