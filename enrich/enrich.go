@@ -38,7 +38,7 @@ type Attachment struct {
 	NetworkID string      `json:"network_id"`
 	Network   string      `json:"network"`        // its name
 	Addrs     []flow.Addr `json:"addrs"`          // IPv4, IPv6
-	Bits      []uint8     `json:"bits,omitempty"` // prefix length of each of Addrs, 0 unknown; nil where the engine told none
+	Bits      []int       `json:"bits,omitempty"` // prefix length of each of Addrs, 0 unknown; nil where the engine told none
 	Gateways  []flow.Addr `json:"gateways,omitempty"`
 	MAC       string      `json:"mac,omitempty"`
 }
@@ -111,7 +111,7 @@ type Binding struct {
 	NetworkID string      `json:"network_id"`
 	Network   string      `json:"network"`
 	Addrs     []flow.Addr `json:"addrs"`              // empty in a Disconnect whose addresses are not known any more
-	Bits      []uint8     `json:"bits,omitempty"`     // prefix length of each of Addrs, 0 unknown: the subnet of the network
+	Bits      []int       `json:"bits,omitempty"`     // prefix length of each of Addrs, 0 unknown: the subnet of the network
 	Gateways  []flow.Addr `json:"gateways,omitempty"` // of the network: no container's address
 	MAC       string      `json:"mac,omitempty"`
 }

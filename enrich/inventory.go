@@ -1,0 +1,130 @@
+package enrich
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+)
+
+// maxInventory bounds an inventory file: some 10 kB per container.
+const maxInventory = 512 << 20
+
+// ReadInventory reads what `docker inspect $(docker ps -aq)` prints: a JSON array of containers, or several arrays on end. It
+// returns the events of an engine that has nothing left to tell, sorted by time:
+//
+//   - Listed, at State.StartedAt: a container lives from there to State.FinishedAt, open-ended where that is absent or the year 1;
+//     0, the beginning of time, where the start is unknown.
+//   - Connected for each network with an address, at the same time, and Disconnect at FinishedAt.
+//   - Then Synced at time 0 and Progress at the end of time: the engine counts as heard from the beginning, and nothing needs to
+//     wait for more.
+//
+// Of two entries with one Id the later one counts. Errors name the container's place in the file, and line and column where known.
+func ReadInventory(r io.Reader, engine string) ([]Event, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxInventory+1))
+	if err != nil {
+		return nil, fmt.Errorf("read inventory: %w", err)
+	}
+	if len(data) > maxInventory {
+		return nil, fmt.Errorf("read inventory: more than %d MiB", maxInventory>>20)
+	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff"))
+	containers, err := inventoryContainers(data, engine)
+	if err != nil {
+		return nil, err
+	}
+	var events []Event
+	for _, c := range containers {
+		events = append(events, lifetime(c)...)
+	}
+	slices.SortStableFunc(events, func(a, b Event) int {
+		// An address that passes from one container to the next at the same instant is given up first.
+		return cmp.Or(cmp.Compare(a.Time, b.Time), cmp.Compare(inventoryOrder[a.Kind], inventoryOrder[b.Kind]))
+	})
+	return append(events,
+		Event{Time: 0, Kind: Synced, Engine: engine},
+		Event{Time: math.MaxInt64, Kind: Progress, Engine: engine}), nil
+}
+
+var inventoryOrder = map[EventKind]int{Disconnect: 0, Listed: 1, Connected: 2}
+
+func lifetime(c *Container) []Event {
+	from := c.Started
+	events := []Event{{Time: from, Kind: Listed, Engine: c.Engine, Container: c}}
+	for _, at := range c.Attachments {
+		if len(at.Addrs) == 0 {
+			continue
+		}
+		b := Binding(at)
+		events = append(events, Event{Time: from, Kind: Connected, Engine: c.Engine, Container: c, Binding: &b})
+		if c.Finished != 0 {
+			events = append(events, Event{Time: c.Finished, Kind: Disconnect, Engine: c.Engine, Container: c, Binding: &b})
+		}
+	}
+	return events
+}
+
+func inventoryContainers(data []byte, engine string) ([]*Container, error) {
+	var out []*Container
+	at := map[string]int{} // id -> place in out
+	index := 0
+	dec := json.NewDecoder(bytes.NewReader(data))
+	for {
+		start, err := dec.Token()
+		if errors.Is(err, io.EOF) {
+			return out, nil
+		}
+		if err == nil && start != json.Delim('[') {
+			err = fmt.Errorf("expected '[', the start of an array of containers as docker inspect prints it")
+		}
+		if err != nil {
+			return nil, inventoryError(data, dec.InputOffset(), index, err)
+		}
+		for dec.More() {
+			var raw json.RawMessage
+			if err := dec.Decode(&raw); err != nil {
+				return nil, inventoryError(data, dec.InputOffset(), index, err)
+			}
+			begin := dec.InputOffset() - int64(len(raw))
+			c, err := decodeInspect(raw, engine, "", habits{cgroupHost: true})
+			if err != nil {
+				return nil, inventoryError(data, begin, index, err)
+			}
+			if i, seen := at[c.ID]; seen {
+				out[i] = c
+			} else {
+				at[c.ID] = len(out)
+				out = append(out, c)
+			}
+			index++
+		}
+		if _, err := dec.Token(); err != nil { // ']'
+			return nil, inventoryError(data, dec.InputOffset(), index, err)
+		}
+	}
+}
+
+// inventoryError finds line and column. base is where the value being read begins; a type error's offset counts from there, a
+// syntax error's from the beginning of the file.
+func inventoryError(data []byte, base int64, index int, err error) error {
+	offset := base
+	var syntax *json.SyntaxError
+	var typed *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &typed):
+		offset += typed.Offset
+		err = fmt.Errorf("%s is %s", cmp.Or(typed.Field, "it"), typed.Value)
+	case errors.As(err, &syntax):
+		offset = syntax.Offset
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		offset, err = int64(len(data)), errors.New("the file ends inside the array")
+	}
+	before := data[:min(max(offset, 0), int64(len(data)))]
+	line := bytes.Count(before, []byte("\n")) + 1
+	column := len(before) - bytes.LastIndexByte(before, '\n')
+	return fmt.Errorf("inventory, container %d (line %d, column %d): %w", index, line, column, err)
+}
