@@ -1,0 +1,112 @@
+package flow
+
+import (
+	"fmt"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// tap is what live captures and packet files share: frame in, Records and Names out. One goroutine uses it.
+// Every frame is counted in a record or ignored with a reason, also when the numbers are looked at in between:
+// packets_total is counted by the frame, the records hold the rest until their slice is over.
+type tap struct {
+	parser    parser
+	assembler *assembler
+	packet    packet // reused
+
+	frames, cut, answers, malformed uint64 // since the last publish
+	ignored                         [numVerdict]uint64
+	published                       struct{ orphans, early, opened, evicted, steps uint64 }
+
+	meter *tapMeter
+}
+
+// tapMeter are the counters of all taps of one metrics.Set.
+type tapMeter struct {
+	packets, truncated, orphans, early *metrics.Counter
+	opened, evicted, steps             *metrics.Counter
+	answers, malformed                 *metrics.Counter
+	ignored                            [numVerdict]*metrics.Counter
+}
+
+func newTapMeter(set *metrics.Set) *tapMeter {
+	m := &tapMeter{
+		packets:   set.GetOrCreateCounter("wharfwatch_flow_packets_total"),
+		truncated: set.GetOrCreateCounter("wharfwatch_flow_packets_truncated_total"),
+		orphans:   set.GetOrCreateCounter("wharfwatch_flow_fragments_orphaned_total"),
+		early:     set.GetOrCreateCounter("wharfwatch_flow_fragments_evicted_total"),
+		opened:    set.GetOrCreateCounter("wharfwatch_flow_conversations_total"),
+		evicted:   set.GetOrCreateCounter("wharfwatch_flow_conversations_evicted_total"),
+		steps:     set.GetOrCreateCounter("wharfwatch_flow_capture_clock_steps_total"),
+		answers:   set.GetOrCreateCounter("wharfwatch_flow_dns_answers_total"),
+		malformed: set.GetOrCreateCounter("wharfwatch_flow_dns_malformed_total"),
+	}
+	for v := used + 1; v < numVerdict; v++ {
+		m.ignored[v] = set.GetOrCreateCounter(fmt.Sprintf(`wharfwatch_flow_packets_ignored_total{reason=%q}`, verdictNames[v]))
+	}
+	return m
+}
+
+func newTap(name string, pool Pool, conversations int, set *metrics.Set, send func(*Batch)) *tap {
+	t := &tap{assembler: newAssembler(name, pool, conversations, send), meter: newTapMeter(set)}
+	t.assembler.publish = t.publish
+	return t
+}
+
+// frame takes one frame; it is not kept.
+func (t *tap) frame(link uint32, frame []byte, wire int, vlan uint16, now int64) {
+	t.frames++
+	k := &t.packet
+	if v := t.parser.parse(k, link, frame, wire, vlan, now); v != used {
+		t.ignored[v]++
+		return
+	}
+	if k.cut {
+		t.cut++
+	}
+	if k.proto == UDP && k.sport == portDNS {
+		t.answer(k, frame, now)
+	}
+	t.assembler.add(k, now)
+}
+
+// skip counts a frame that is not looked at.
+func (t *tap) skip(v verdict) {
+	t.frames++
+	t.ignored[v]++
+}
+
+func (t *tap) answer(k *packet, frame []byte, now int64) {
+	payload := k.transportPayload(frame)
+	if k.length == 0 || len(payload) == 0 && k.length > 0 {
+		return // a later fragment, or cut off by the snap length
+	}
+	name := Name{Time: now, Kind: NameDNS, Client: k.dst, Server: k.src, Port: k.sport}
+	switch parseAnswer(payload, len(payload) < k.length, &name) {
+	case dnsAnswer:
+		t.answers++
+		b := t.assembler.batch()
+		b.Names = append(b.Names, name)
+	case dnsMalformed:
+		t.malformed++
+	}
+}
+
+// publish moves what was counted since the last time to the metrics.
+func (t *tap) publish() {
+	m, a, f, p := t.meter, t.assembler, &t.parser.fragments, &t.published
+	m.packets.AddInt64(int64(t.frames))
+	m.truncated.AddInt64(int64(t.cut))
+	m.answers.AddInt64(int64(t.answers))
+	m.malformed.AddInt64(int64(t.malformed))
+	for v := used + 1; v < numVerdict; v++ {
+		m.ignored[v].AddInt64(int64(t.ignored[v]))
+	}
+	t.frames, t.cut, t.answers, t.malformed, t.ignored = 0, 0, 0, 0, [numVerdict]uint64{}
+	m.orphans.AddInt64(int64(f.orphans - p.orphans))
+	m.early.AddInt64(int64(f.evicted - p.early))
+	m.opened.AddInt64(int64(a.opened - p.opened))
+	m.evicted.AddInt64(int64(a.evicted - p.evicted))
+	m.steps.AddInt64(int64(a.steps - p.steps))
+	p.orphans, p.early, p.opened, p.evicted, p.steps = f.orphans, f.evicted, a.opened, a.evicted, a.steps
+}
