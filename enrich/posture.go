@@ -52,10 +52,8 @@ func (h *hostConfig) posture(mounts []mountPoint, is habits) Posture {
 func (h *hostConfig) securityOpt() []string {
 	var out []string
 	for _, o := range h.SecurityOpt {
-		if key, value, ok := strings.Cut(o, "="); !ok {
-			if key, value, ok = strings.Cut(o, ":"); ok {
-				o = key + "=" + value
-			}
+		if !strings.Contains(o, "=") {
+			o = strings.Replace(o, ":", "=", 1)
 		}
 		key, value, _ := strings.Cut(o, "=")
 		switch {
