@@ -1,0 +1,222 @@
+package flow
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+// Config says where flows come from. "off" as the only value of a list switches that part off.
+type Config struct {
+	// Netflow lists the UDP addresses that take NetFlow v5, v9 and IPFIX; each takes all three.
+	Netflow []string `yaml:"netflow"`
+	// Interfaces lists the interfaces to capture on, as patterns of path.Match: "docker0", "br-*".
+	Interfaces []string `yaml:"interfaces"`
+	// ReceiveBufferBytes is asked of the kernel for each UDP socket. Without CAP_NET_ADMIN net.core.rmem_max caps it.
+	ReceiveBufferBytes int `yaml:"receive_buffer_bytes"`
+	// Exporters limits who may send, as prefixes; empty lets everybody.
+	Exporters []string `yaml:"exporters"`
+	// Sampling gives rates that exporters do not say, or say wrongly. It outranks what they say; the longest prefix wins.
+	Sampling []SamplingRate `yaml:"sampling"`
+	// ActiveTimeoutSeconds is the longest active timeout of the exporters: how late a record may come after its start.
+	ActiveTimeoutSeconds int `yaml:"active_timeout_seconds"`
+	// SlackSeconds is added to the active timeout before a silent source stops holding event time back.
+	SlackSeconds int `yaml:"slack_seconds"`
+
+	// ExplicitNetflow and ExplicitInterfaces say that a person chose the list: what cannot be opened is then an error, while
+	// a default that cannot be opened is a note. Lists that differ from Default count as chosen without it.
+	ExplicitNetflow    bool `yaml:"-"`
+	ExplicitInterfaces bool `yaml:"-"`
+}
+
+// SamplingRate overrides the rate of the exporters in a prefix.
+type SamplingRate struct {
+	Exporter string `yaml:"exporter"` // address or prefix
+	Rate     uint32 `yaml:"rate"`     // 1:N
+}
+
+// Default is a monitor that is useful with no file at all.
+func Default() Config {
+	return Config{
+		Netflow:              []string{":2055", ":4739"},
+		Interfaces:           []string{"docker0", "br-*"},
+		ReceiveBufferBytes:   32 << 20,
+		ActiveTimeoutSeconds: 300,
+		SlackSeconds:         5,
+	}
+}
+
+// ActiveTimeout is ActiveTimeoutSeconds as a duration.
+func (c Config) ActiveTimeout() time.Duration {
+	return time.Duration(c.ActiveTimeoutSeconds) * time.Second
+}
+
+// Slack is SlackSeconds as a duration.
+func (c Config) Slack() time.Duration { return time.Duration(c.SlackSeconds) * time.Second }
+
+// Validate reports every problem with the path of its key; it looks nothing up and opens nothing.
+func (c Config) Validate(report func(path, message string)) {
+	for i, a := range c.Netflow {
+		path := fmt.Sprintf("netflow[%d]", i)
+		switch {
+		case a == "off" && len(c.Netflow) > 1:
+			report(path, `"off" must be the only value`)
+		case a != "off":
+			if _, err := udpAddress(a); err != nil {
+				report(path, err.Error())
+			}
+		}
+	}
+	for i, p := range c.Interfaces {
+		path := fmt.Sprintf("interfaces[%d]", i)
+		switch {
+		case p == "off" && len(c.Interfaces) > 1:
+			report(path, `"off" must be the only value`)
+		case p == "" || strings.ContainsAny(p, "/ \t"):
+			report(path, fmt.Sprintf("%q is not the name of an interface or a pattern like br-*", p))
+		}
+	}
+	if c.ReceiveBufferBytes < 1<<16 || c.ReceiveBufferBytes > 1<<30 {
+		report("receive_buffer_bytes", fmt.Sprintf("%d is outside 65536 to 1073741824", c.ReceiveBufferBytes))
+	}
+	for i, e := range c.Exporters {
+		if _, err := parsePrefix(e); err != nil {
+			report(fmt.Sprintf("exporters[%d]", i), err.Error())
+		}
+	}
+	for i, s := range c.Sampling {
+		if _, err := parsePrefix(s.Exporter); err != nil {
+			report(fmt.Sprintf("sampling[%d].exporter", i), err.Error())
+		}
+		if s.Rate < 1 || s.Rate > maxRate {
+			report(fmt.Sprintf("sampling[%d].rate", i), fmt.Sprintf("%d is outside 1 to %d", s.Rate, maxRate))
+		}
+	}
+	if c.ActiveTimeoutSeconds < 1 || c.ActiveTimeoutSeconds > 86400 {
+		report("active_timeout_seconds", fmt.Sprintf("%d is outside 1 to 86400", c.ActiveTimeoutSeconds))
+	}
+	if c.SlackSeconds < 0 || c.SlackSeconds > 3600 {
+		report("slack_seconds", fmt.Sprintf("%d is outside 0 to 3600", c.SlackSeconds))
+	}
+}
+
+// Open binds the sockets and opens the captures, so that what is wrong is said at the start. The notes tell what is listened on
+// and what is missing with what to do about it; an error means that something a person asked for cannot be had.
+func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []Source, notes []string, err error) {
+	defer func() {
+		if err != nil {
+			for _, s := range sources {
+				if c, ok := s.(interface{ Close() error }); ok {
+					c.Close()
+				}
+			}
+			sources = nil
+		}
+	}()
+	policy, err := c.policy()
+	if err != nil {
+		return nil, nil, err
+	}
+	chosen := c.ExplicitNetflow || !slices.Equal(c.Netflow, Default().Netflow)
+	for _, a := range c.Netflow {
+		if a == "off" {
+			continue
+		}
+		u, err := openCollector(a, c.ReceiveBufferBytes, policy, pool, set, log)
+		switch {
+		case err == nil:
+			sources = append(sources, u)
+			notes = append(notes, fmt.Sprintf("listening for NetFlow v5, v9 and IPFIX on udp %s, receive buffer %d KiB", u.Addr(), u.Buffer()>>10))
+			if u.Buffer() < smallBuffer {
+				notes = append(notes, fmt.Sprintf("the receive buffer of udp %s is below 4 MiB, bursts will be lost: sysctl -w net.core.rmem_max=%d, or run with CAP_NET_ADMIN", u.Addr(), c.ReceiveBufferBytes))
+			}
+		case chosen:
+			return sources, notes, err
+		default:
+			notes = append(notes, err.Error())
+		}
+	}
+	chosen = c.ExplicitInterfaces || !slices.Equal(c.Interfaces, Default().Interfaces)
+	for _, p := range c.Interfaces {
+		if p == "off" {
+			continue
+		}
+		s, note, err := openCapture(p, pool, set, log)
+		switch {
+		case err == nil:
+			if s != nil {
+				sources = append(sources, s)
+			}
+			if note != "" {
+				notes = append(notes, note)
+			}
+		case chosen:
+			return sources, notes, err
+		default:
+			notes = append(notes, err.Error())
+		}
+	}
+	return sources, notes, nil
+}
+
+// policy is the parsed form of what a Config says about exporters.
+type policy struct {
+	allowed  []netip.Prefix
+	sampling []rateOverride // longest prefix first
+}
+
+type rateOverride struct {
+	prefix netip.Prefix
+	rate   uint32
+}
+
+func (c Config) policy() (*policy, error) {
+	p := &policy{}
+	for _, e := range c.Exporters {
+		x, err := parsePrefix(e)
+		if err != nil {
+			return nil, fmt.Errorf("exporters: %w", err)
+		}
+		p.allowed = append(p.allowed, x)
+	}
+	for _, s := range c.Sampling {
+		x, err := parsePrefix(s.Exporter)
+		if err != nil {
+			return nil, fmt.Errorf("sampling: %w", err)
+		}
+		p.sampling = append(p.sampling, rateOverride{x, s.Rate})
+	}
+	slices.SortStableFunc(p.sampling, func(a, b rateOverride) int { return b.prefix.Bits() - a.prefix.Bits() })
+	return p, nil
+}
+
+func (p *policy) allows(a netip.Addr) bool {
+	return len(p.allowed) == 0 || slices.ContainsFunc(p.allowed, func(x netip.Prefix) bool { return x.Contains(a) })
+}
+
+// rate returns 0 where nothing is configured.
+func (p *policy) rate(a netip.Addr) uint32 {
+	for _, o := range p.sampling {
+		if o.prefix.Contains(a) {
+			return o.rate
+		}
+	}
+	return 0
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return p, fmt.Errorf("%q is neither an address nor a prefix like 192.0.2.0/24", s)
+	}
+	return p.Masked(), nil
+}

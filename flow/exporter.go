@@ -1,0 +1,167 @@
+package flow
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Bounds of what strangers can make us remember. Evictions and refusals are counted.
+const (
+	maxExporters         = 10000
+	maxDomains           = 1024  // per exporter
+	maxExporterTemplates = 4096  // per exporter
+	maxTemplates         = 65536 // in all
+	templateLife         = 24 * time.Hour
+	maxLabels            = 256 // exporters with a metric of their own
+)
+
+// exporter is one sender, whatever its source port: a restart keeps its templates.
+type exporter struct {
+	addr      netip.Addr
+	key       Addr
+	override  uint32 // configured sampling rate, 0 none
+	domains   *lru[domainKey, *domain]
+	templates int
+	changes   allowance // of templates
+	label     string    // in metrics
+}
+
+type domainKey struct {
+	version uint16
+	id      uint32
+}
+
+// domain is one observation domain (IPFIX), source id (v9) or engine (v5) of an exporter: the scope of templates and sequences.
+type domain struct {
+	domainKey
+	source    string // Batch.Source
+	exporter  *exporter
+	templates map[uint16]*template
+	timing    timing
+	sequence  sequence
+	sampling  sampling
+
+	firstSeen, lastSeen        int64 // arrival
+	lastRecord, watermark      int64
+	datagrams, records, missed uint64
+}
+
+// ExporterStatus is what is known about one observation domain of one exporter.
+type ExporterStatus struct {
+	Source          string        `json:"source"` // as in Batch.Source
+	Exporter        Addr          `json:"exporter"`
+	Version         uint16        `json:"version"` // 5, 9 or 10 (IPFIX)
+	Domain          uint32        `json:"domain"`
+	FirstSeen       int64         `json:"first_seen"` // arrival, ns
+	LastSeen        int64         `json:"last_seen"`
+	LastRecord      int64         `json:"last_record"` // event time of the newest record, ns; 0 none
+	Datagrams       uint64        `json:"datagrams"`
+	Records         uint64        `json:"records"`
+	Templates       int           `json:"templates"`
+	WithoutTemplate uint64        `json:"without_template"` // data sets that came before their template
+	Sampling        uint32        `json:"sampling"`         // of records that say none themselves; 1 where unknown
+	SamplingFrom    string        `json:"sampling_from"`    // config, record, options, header, unknown
+	Lost            uint64        `json:"lost"`             // by sequence numbers, in LostUnit
+	LostUnit        string        `json:"lost_unit"`        // records or datagrams
+	Restarts        uint64        `json:"restarts"`
+	Offset          time.Duration `json:"offset"`    // added to the exporter's clock
+	Reordered       uint64        `json:"reordered"` // datagrams that came late and took a loss back
+}
+
+// exporter returns nil, after counting, for a sender that may not be remembered.
+func (d *exportDecoder) exporter(from netip.Addr, arrival int64) *exporter {
+	if e, found := d.exporters.get(from); found {
+		return e
+	}
+	if !d.policy.allows(from) {
+		d.stats.count(dropNotAllowed, 1)
+		return nil
+	}
+	if !d.arrivals.take(arrival) {
+		d.stats.count(dropRate, 1)
+		return nil
+	}
+	e := &exporter{
+		addr: from, key: AddrOf(from), override: d.policy.rate(from),
+		domains: newLRU[domainKey, *domain](maxDomains),
+		changes: newAllowance(1024, 64), label: "other",
+	}
+	if d.labels < maxLabels {
+		d.labels++
+		e.label = from.String()
+	}
+	d.exporters.put(from, e, func(_ netip.Addr, old *exporter) { d.dropExporter(old) })
+	d.stats.exporters.Inc()
+	return e
+}
+
+func (d *exportDecoder) dropExporter(e *exporter) {
+	e.domains.each(func(_ domainKey, s *domain) { d.dropTemplates(s) })
+	d.stats.evictedExporters.Inc()
+	d.stats.exporters.Dec()
+}
+
+func (d *exportDecoder) dropTemplates(s *domain) {
+	n := len(s.templates)
+	clear(s.templates)
+	d.forgetTemplates(s.exporter, n)
+	d.stats.evictedTemplates.Add(n)
+}
+
+// domain finds or makes the domain a datagram speaks for.
+func (d *exportDecoder) domain(e *exporter, k domainKey, arrival int64) *domain {
+	if s, found := e.domains.get(k); found {
+		return s
+	}
+	s := &domain{
+		domainKey: k, exporter: e, firstSeen: arrival, templates: map[uint16]*template{},
+		source: domainName(e.addr, k.id), sequence: newSequence(k.version),
+	}
+	e.domains.put(k, s, func(_ domainKey, old *domain) {
+		d.dropTemplates(old)
+		d.stats.evictedDomains.Inc()
+	})
+	return s
+}
+
+func (d *exportDecoder) exportersStatus() []ExporterStatus {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var all []ExporterStatus
+	d.exporters.each(func(_ netip.Addr, e *exporter) {
+		e.domains.each(func(k domainKey, s *domain) {
+			rate, from := s.rate()
+			all = append(all, ExporterStatus{
+				Source: s.source, Exporter: e.key, Version: k.version, Domain: k.id,
+				FirstSeen: s.firstSeen, LastSeen: s.lastSeen, LastRecord: s.lastRecord,
+				Datagrams: s.datagrams, Records: s.records, Templates: len(s.templates), WithoutTemplate: s.missed,
+				Sampling: rate, SamplingFrom: from.String(),
+				Lost: s.sequence.lost, LostUnit: s.sequence.unit.String(), Restarts: s.sequence.restarts,
+				Offset: time.Duration(s.timing.offset), Reordered: s.sequence.reordered,
+			})
+		})
+	})
+	return all
+}
+
+// allowance is a token allowance on the time of arrival, so that a file is read as the live traffic was.
+type allowance struct {
+	tokens, limit, perSecond float64
+	at                       int64
+}
+
+func newAllowance(limit, perSecond float64) allowance {
+	return allowance{tokens: limit, limit: limit, perSecond: perSecond}
+}
+
+func (b *allowance) take(now int64) bool {
+	if b.at != 0 && now > b.at {
+		b.tokens = min(b.limit, b.tokens+b.perSecond*float64(now-b.at)/1e9)
+	}
+	b.at = max(b.at, now)
+	if b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}

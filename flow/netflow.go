@@ -1,0 +1,399 @@
+package flow
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/VictoriaMetrics/metrics"
+)
+
+const (
+	slack      = 8   // readable bytes behind every datagram: the plan reads 8 bytes wherever a field starts
+	batchLimit = 512 // records; a fuller batch is handed over before the next set
+)
+
+// exportDecoder turns datagrams of NetFlow v5, v9 and IPFIX into batches. Framing is its own, because every length in it is hostile;
+// template sets are read by goflow2; data sets are read by the plan of their template. One goroutine decodes.
+type exportDecoder struct {
+	policy *policy
+	pool   Pool
+	emit   func(*Batch)
+	stats  *stats
+
+	mu        sync.Mutex // protects what follows; held while decoding, not while emitting
+	exporters *lru[netip.Addr, *exporter]
+	arrivals  allowance // of new exporters
+	templates int       // in all
+	labels    int
+	batch     *Batch // nil between rounds
+	owner     *domain
+	gap       Gap // of the kernel, for the next batch
+	sink      templateSink
+	scratch   []byte
+	spare     plan    // of the variable-length record being read
+	reading   reading // of the datagram being read
+	lost      map[string]*metrics.Counter
+}
+
+func newExportDecoder(p *policy, pool Pool, s *stats) *exportDecoder {
+	return &exportDecoder{
+		policy: p, pool: pool, stats: s, exporters: newLRU[netip.Addr, *exporter](maxExporters),
+		arrivals: newAllowance(2000, 200), lost: map[string]*metrics.Counter{},
+	}
+}
+
+// header is what the three versions say at the start of a datagram.
+//
+//	v9     0 version  2 count  4 uptime ms  8 seconds  12 sequence  16 source id      RFC 3954
+//	IPFIX  0 version  2 length  4 seconds  8 sequence  12 observation domain         RFC 7011
+type header struct {
+	version   uint16
+	count     int // v5: records
+	length    int // v9, IPFIX: of the whole message
+	size      int // of the header
+	export    int64
+	uptime    uint32
+	hasUptime bool
+	sequence  uint32
+	domain    uint32
+	sampling  uint32 // v5
+	cut       bool   // the datagram ends before the message
+}
+
+func parseHeader(b []byte, cut bool) (h header, why reason) {
+	be := binary.BigEndian
+	if len(b) < 4 {
+		return h, badShort
+	}
+	h.version = be.Uint16(b)
+	switch h.version {
+	case 5:
+		if len(b) < v5Header {
+			return h, badShort
+		}
+		h.size, h.count = v5Header, int(be.Uint16(b[2:]))
+		h.uptime, h.hasUptime = be.Uint32(b[4:]), true
+		h.export = int64(be.Uint32(b[8:]))*second + int64(be.Uint32(b[12:]))
+		h.sequence = be.Uint32(b[16:])
+		h.domain = uint32(be.Uint16(b[20:])) // engine type and id
+		h.sampling = uint32(be.Uint16(b[22:]) & 0x3fff)
+		if have := (len(b) - v5Header) / v5Record; h.count > have {
+			if !cut {
+				return h, badCount
+			}
+			h.count, h.cut = have, true
+		}
+	case 9:
+		if len(b) < 20 {
+			return h, badShort
+		}
+		h.size, h.length, h.cut = 20, len(b), cut
+		h.uptime, h.hasUptime = be.Uint32(b[4:]), true
+		h.export = int64(be.Uint32(b[8:])) * second
+		h.sequence, h.domain = be.Uint32(b[12:]), be.Uint32(b[16:])
+	case 10:
+		if len(b) < 16 {
+			return h, badShort
+		}
+		h.size, h.length = 16, int(be.Uint16(b[2:]))
+		if h.length < 16 {
+			return h, badLength
+		}
+		h.cut = h.length > len(b)
+		h.length = min(h.length, len(b))
+		h.export = int64(be.Uint32(b[4:])) * second
+		h.sequence, h.domain = be.Uint32(b[8:]), be.Uint32(b[12:])
+	default:
+		return h, badVersion
+	}
+	return h, fine
+}
+
+// datagram decodes buf[:n]. buf must be readable for slack bytes more. cut says that the receiver did not get all of it.
+func (d *exportDecoder) datagram(buf []byte, n int, cut bool, from netip.Addr, arrival int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stats.received.Inc()
+	if cut {
+		d.stats.cut.Inc()
+	}
+	h, why := parseHeader(buf[:n], cut)
+	if why != fine {
+		d.stats.count(why, 1)
+		return
+	}
+	e := d.exporter(from, arrival)
+	if e == nil {
+		return
+	}
+	s := d.domain(e, domainKey{h.version, h.domain}, arrival)
+	d.stats.decoded.Inc()
+	r := d.begin(s, &h, arrival)
+	before := s.watermark
+	d.open(s, arrival, r.export)
+
+	records, known := 0, true
+	if h.version == 5 {
+		records = d.v5(buf[:n], &h, r)
+		r.emitted = records
+	} else {
+		records, known = d.sets(buf[:n+slack], &h, s, r)
+	}
+	if h.cut {
+		d.stats.count(partCut, 1)
+		known = false
+	}
+	lost, restarted := s.sequence.take(&h, records, known)
+	if lost != 0 {
+		d.account(s, lost, before, r.export)
+	}
+	if restarted {
+		s.timing = timing{init: s.timing.init}
+		s.timing.begin(&h, arrival)
+	}
+	d.stats.records[h.version].Add(r.emitted)
+	d.stats.clamped.Add(r.clamped)
+	d.stats.count(partSampling, r.badRates)
+	s.datagrams++
+	s.records += uint64(r.emitted)
+	s.lastSeen = max(s.lastSeen, arrival)
+	s.lastRecord = max(s.lastRecord, r.newest)
+	s.watermark = max(s.watermark, min(r.export, arrival))
+}
+
+// begin prepares what all records of a datagram share.
+func (d *exportDecoder) begin(s *domain, h *header, arrival int64) *reading {
+	export, stepped := s.timing.begin(h, arrival)
+	if stepped {
+		d.stats.clockSteps.Inc()
+	}
+	if h.version == 5 {
+		s.sampling.header = h.sampling
+	}
+	rate, origin := s.sampling.rate()
+	if s.exporter.override != 0 {
+		rate, origin = s.exporter.override, rateConfig
+	}
+	r := &d.reading
+	*r = reading{
+		export: export, offset: s.timing.offset, uptime: h.uptime, hasUptime: h.hasUptime,
+		oldest: arrival - maxBehind, latest: arrival + maxAhead, arrival: arrival,
+		rate: rate, fixedRate: origin == rateConfig, exporter: s.exporter.key, domain: s.id, from: s,
+	}
+	if origin == rateUnknown {
+		r.flags = FlagSamplingUnknown
+	}
+	if h.version == 10 && s.timing.init != 0 {
+		r.hasUptime = true
+		r.uptime = uint32((export - s.timing.offset - s.timing.init) / milli)
+	}
+	return r
+}
+
+// sets walks the sets of a v9 or IPFIX message. b carries slack. It returns the number of data records, options included, and
+// whether that is all of them. The header count of v9 is not trusted: exporters get it wrong.
+func (d *exportDecoder) sets(b []byte, h *header, s *domain, r *reading) (records int, known bool) {
+	known = true
+	off, end := h.size, h.length
+	for end-off >= 4 {
+		id, size := binary.BigEndian.Uint16(b[off:]), int(binary.BigEndian.Uint16(b[off+2:]))
+		if size < 4 || off+size > end {
+			if !zero(b[off:end]) { // some exporters fill the datagram up
+				d.stats.count(partSetLength, 1)
+				known = false
+			}
+			return records, known
+		}
+		set := b[off : off+size : off+size+slack]
+		switch {
+		case id >= 256:
+			n, good := d.data(set, id, s, r)
+			records += n
+			known = known && good
+		case h.version == 9 && id <= 1, h.version == 10 && (id == 2 || id == 3):
+			d.templateSet(set, h.version, id&1 == 1, s, r.arrival)
+		default:
+			d.stats.count(partSetID, 1)
+		}
+		off += size
+	}
+	return records, known
+}
+
+// data reads a data set with its 4-byte header. good is false where its records could not be counted.
+func (d *exportDecoder) data(set []byte, id uint16, s *domain, r *reading) (records int, good bool) {
+	t := s.templates[id]
+	if t == nil || r.arrival-t.seen > int64(templateLife) {
+		d.stats.count(partMissing, 1)
+		s.missed++
+		return 0, false
+	}
+	switch p := t.plan; {
+	case t.options != nil:
+		return d.optionsData(t.options, set[4:], s)
+	case p.variable:
+		return d.variable(p, set[4:], r)
+	default:
+		body := len(set) - 4
+		n := body / p.size
+		if rest := body - n*p.size; rest > 0 && (rest > 3 || !zero(set[len(set)-rest:])) {
+			d.stats.count(partPadding, 1)
+		}
+		d.fixed(p, set[4:len(set)+slack], n, r)
+		return n, true
+	}
+}
+
+// fixed reads n records of equal size.
+func (d *exportDecoder) fixed(p *plan, x []byte, n int, r *reading) {
+	if !p.addressed {
+		d.stats.count(partAddress, n)
+		return
+	}
+	for n > 0 && !p.biflow {
+		recs := d.room(n)
+		for i := range recs {
+			p.read(x, &recs[i], r)
+			x = x[p.size:]
+		}
+		n -= len(recs)
+		r.emitted += len(recs)
+	}
+	for ; n > 0; n-- { // biflows: one record of the wire gives two
+		one := d.room(1)
+		p.read(x, &one[0], r)
+		r.emitted++
+		if back, has := p.reverse(x, &one[0]); has {
+			d.room(1)[0] = back
+			r.emitted++
+		}
+		x = x[p.size:]
+	}
+}
+
+// variable reads records whose fields state their lengths, by resolving each into a plan of its own.
+func (d *exportDecoder) variable(p *plan, x []byte, r *reading) (records int, good bool) {
+	for len(x) >= p.size {
+		n, fits := p.resolve(x, &d.spare)
+		if !fits {
+			d.stats.count(partVariable, 1)
+			return records, false
+		}
+		d.fixed(&d.spare, x[:n+slack], 1, r)
+		x = x[n:]
+		records++
+	}
+	if len(x) > 3 || !zero(x) {
+		d.stats.count(partPadding, 1)
+	}
+	return records, true
+}
+
+// room makes place for up to n records in the batch of the current domain and returns it. The records hold old values.
+func (d *exportDecoder) room(n int) []Record {
+	if len(d.batch.Records) >= batchLimit {
+		s, arrival, watermark := d.owner, d.batch.Arrival, d.batch.Watermark
+		d.send()
+		d.open(s, arrival, watermark)
+	}
+	n = min(n, batchLimit)
+	have := len(d.batch.Records)
+	d.batch.Records = slices.Grow(d.batch.Records, n)[:have+n]
+	return d.batch.Records[have:]
+}
+
+// open makes the current batch one of s, and hands over one of somebody else.
+func (d *exportDecoder) open(s *domain, arrival, watermark int64) {
+	if d.batch != nil && (d.owner != s || len(d.batch.Records) >= batchLimit) {
+		d.send()
+	}
+	if d.batch == nil {
+		d.batch, d.owner = d.pool.Get(), s
+		d.batch.Source = s.source
+		if d.gap.Reason != "" {
+			d.batch.Gaps = append(d.batch.Gaps, d.gap)
+			d.gap = Gap{}
+		}
+	}
+	d.batch.Arrival = max(d.batch.Arrival, arrival)
+	d.batch.Watermark = max(d.batch.Watermark, min(watermark, arrival))
+}
+
+// flush hands over what has been decoded.
+func (d *exportDecoder) flush() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.batch != nil {
+		d.send()
+	}
+}
+
+// send must be called with the lock held; it gives it up while the receiver works.
+func (d *exportDecoder) send() {
+	b := d.batch
+	d.batch, d.owner = nil, nil
+	d.mu.Unlock()
+	defer d.mu.Lock()
+	d.emit(b)
+}
+
+// account records a loss in the batch and in the exporter's counter. What a late datagram gives back is only in the status.
+func (d *exportDecoder) account(s *domain, lost, from, to int64) {
+	if lost < 0 {
+		return
+	}
+	unit := s.sequence.unit.String()
+	label := s.exporter.label + " " + unit
+	c := d.lost[label]
+	if c == nil {
+		c = d.stats.lost(s.exporter.label, unit)
+		d.lost[label] = c
+	}
+	c.Add(int(lost))
+	d.batch.Gaps = append(d.batch.Gaps, Gap{Source: s.source, From: from, To: max(from, min(to, d.batch.Watermark)), Lost: s.sequence.inRecords(lost), Reason: "sequence"})
+}
+
+// kernelGap notes datagrams that the socket dropped; which exporters they came from nobody knows.
+func (d *exportDecoder) kernelGap(socket string, from, to int64, n uint32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.gap.Reason == "" {
+		d.gap = Gap{Source: "netflow:" + socket, From: from, Reason: "kernel"}
+	}
+	d.gap.To = to
+	d.gap.Lost += uint64(n)
+}
+
+func zero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// LooksLikeExport tells a datagram of NetFlow v5, v9 or IPFIX from other UDP traffic by its own structure, whatever its port.
+func LooksLikeExport(payload []byte) bool {
+	h, why := parseHeader(payload, false)
+	if why != fine || h.cut || h.export < 946684800*second {
+		return false
+	}
+	if h.version == 5 {
+		return h.count > 0 && v5Header+h.count*v5Record == len(payload)
+	}
+	if len(payload)-h.size < 4 {
+		return false
+	}
+	id, size := binary.BigEndian.Uint16(payload[h.size:]), int(binary.BigEndian.Uint16(payload[h.size+2:]))
+	template := h.version == 9 && id <= 1 || h.version == 10 && (id == 2 || id == 3)
+	return (template || id >= 256) && size >= 4 && h.size+size <= h.length
+}
+
+// domainName is the name of a source in batches.
+func domainName(a netip.Addr, id uint32) string {
+	return "netflow:" + a.String() + "/" + strconv.FormatUint(uint64(id), 10)
+}
