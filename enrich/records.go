@@ -1,0 +1,309 @@
+package enrich
+
+import (
+	"math/rand/v2"
+
+	"github.com/wharfwatch/wharfwatch/flow"
+)
+
+// strideSize is how many records one pass hashes and touches before the next pass updates: the cache misses overlap.
+const strideSize = 32
+
+// look is what the first pass found out about a record.
+type look struct {
+	hash   uint64
+	sp, dp uint16
+	shard  uint8
+}
+
+func randomSeed() (s seed) {
+	for i := range s {
+		s[i] = rand.Uint64() | 1
+	}
+	return s
+}
+
+// Records takes records in the order they came. Nothing is said before Advance.
+func (t *Table) Records(rs []flow.Record) {
+	t.count.records += uint64(len(rs))
+	for len(rs) > 0 {
+		n := min(len(rs), strideSize)
+		t.records(rs[:n])
+		rs = rs[n:]
+	}
+	t.count.flush()
+}
+
+func (t *Table) records(rs []flow.Record) {
+	var sum int64
+	var hint [strideSize]uint32
+	for i := range rs {
+		r, l := &rs[i], &t.stride[i]
+		l.sp, l.dp = tuplePorts(r)
+		l.hash = t.seed.tuple(r.Src, r.Dst, l.sp, l.dp, r.Proto)
+		if len(t.shards) > 1 {
+			l.shard = uint8(shardOf(plain.tuple(r.Src, r.Dst, l.sp, l.dp, r.Proto), len(t.shards)))
+		}
+		s := t.shards[l.shard]
+		hint[i] = s.slots[uint32(l.hash)&uint32(len(s.slots)-1)].conn
+	}
+	for i := range rs {
+		c := t.shards[t.stride[i].shard].conn(hint[i])
+		sum += c.last + int64(c.waiting)
+	}
+	t.touched = sum
+	for i := range rs {
+		l := &t.stride[i]
+		t.record(t.shards[l.shard], &rs[i], l)
+	}
+}
+
+// record joins one record to its connection.
+func (t *Table) record(s *shard, r *flow.Record, l *look) {
+	i, d := s.find(l.hash, r.Src, r.Dst, l.sp, l.dp, r.Proto)
+	var c *conn
+	if i != 0 {
+		c = s.conn(i)
+		gap := r.First - c.last
+		switch {
+		case gap > 0 && (gap > second || r.TCPFlags&flow.SYN != 0) && t.another(c, r, d, gap):
+			t.detach(s, i, c, l.hash)
+			i = 0
+		case r.Last < c.start-second && c.state >= connOpen && c.start-r.Last > t.idle(c):
+			// Older than this connection by more than a silence: one of its own that nobody will ask for again.
+			if i, d = t.begin(s, r, l, false); i == 0 {
+				return
+			}
+			c = s.conn(i)
+		}
+	}
+	if i == 0 {
+		if i, d = t.begin(s, r, l, true); i == 0 {
+			return
+		}
+		c = s.conn(i)
+	}
+	if c.state == connNobody {
+		c.last = max(c.last, r.Last)
+		t.count.class[c.class]++
+		return
+	}
+
+	from := observer(r)
+	mark := fingerprint(r)
+	at := uint32(r.Last / second)
+	c.tcp[d] |= r.TCPFlags
+	if c.observer[d] != from {
+		if c.observer[d] != 0 {
+			if int64(uint32(max(r.First, 0)/second))-int64(c.heard[d]) <= t.takeover(c) {
+				t.count.duplicates++
+				c.last = max(c.last, r.Last)
+				return
+			}
+			t.count.takeovers++
+		}
+		c.observer[d] = from
+	} else if c.mark[d] == mark {
+		t.count.duplicates++
+		return
+	}
+	c.mark[d] = mark
+	c.heard[d] = max(c.heard[d], at)
+
+	if c.state == connClosed {
+		t.count.late++
+		t.count.class[c.class]++
+		return
+	}
+	bytes, packets := r.Scaled()
+	c.bytes[d] += bytes
+	c.packets[d] += packets
+	c.bits |= bitDirty
+	if c.state == connPending {
+		t.early(c, r, d)
+		c.waiting++
+		t.held++
+	} else {
+		t.count.class[c.class]++
+	}
+	c.last = max(c.last, r.Last)
+	c.evidence[d] |= sawAny
+	if length := r.Last - r.First; length > longSlice && r.Flags&flow.FlagPackets == 0 {
+		t.cut(c, r, length)
+	} else if c.bits&bitCut != 0 && r.Flags&flow.FlagForced == 0 {
+		c.bits &^= bitCut
+	} else if r.Flags&flow.FlagForced != 0 {
+		c.bits |= bitCut
+	}
+	if (r.TCPFlags&(flow.FIN|flow.RST) != 0 || r.Flags&flow.FlagEnd != 0) && c.bits&bitEnded == 0 {
+		t.finish(s, i, c, r, d)
+	}
+}
+
+// early takes from a record what matters until the open is reported.
+func (t *Table) early(c *conn, r *flow.Record, d int) {
+	if r.First < c.start {
+		c.start = r.First
+		c.bits |= bitMoved
+	}
+	if r.Last > c.last {
+		c.bits |= bitMoved
+	}
+	if c.first[d] == 0 || r.First < c.first[d] {
+		c.first[d] = r.First
+	}
+	if r.Sampling > 1 {
+		c.bits |= bitSampled
+	}
+	switch r.Proto {
+	case flow.TCP:
+		switch {
+		case r.TCPFlags&(flow.SYN|flow.ACK) == flow.SYN:
+			c.evidence[d] |= sawSYN
+		case r.TCPFlags&(flow.SYN|flow.ACK) == flow.SYN|flow.ACK && r.Packets == 1:
+			c.evidence[d] |= sawSYNACK // one packet: no client's SYN and ACK together
+		}
+	case flow.ICMP:
+		if r.DstPort == 8<<8 {
+			c.evidence[d] |= sawRequest
+		}
+	case flow.ICMPv6:
+		if r.DstPort == 128<<8 {
+			c.evidence[d] |= sawRequest
+		}
+	}
+	if r.Flags&flow.FlagPackets != 0 {
+		c.bits |= bitPackets
+		if r.Flags&flow.FlagReply != 0 {
+			c.evidence[d] |= sawReply
+		} else if r.TCPFlags&flow.SYN != 0 && r.Proto == flow.TCP {
+			c.evidence[d] |= sawFirst
+		}
+	}
+}
+
+// begin makes a conn for a record; found says whether its tuple leads to it from now on.
+func (t *Table) begin(s *shard, r *flow.Record, l *look, found bool) (uint32, int) {
+	i := s.alloc()
+	for i == 0 {
+		if !t.evict(s, 0) {
+			t.count.class[classRefused]++
+			return 0, 0
+		}
+		i = s.alloc()
+	}
+	c := s.conn(i)
+	*c = conn{gen: c.gen, start: r.First, last: r.Last, state: connPending, opener: -1, reported: s.second}
+	d := c.place(r.Src, r.Dst, l.sp, l.dp, r.Proto)
+	c.exporter = t.exporterOf(r)
+	if !found {
+		c.bits |= bitDetached
+	} else {
+		s.insert(l.hash, i)
+	}
+	t.count.connections++
+	if wait := t.attribute(c); !wait && !c.owned() {
+		t.nobody(c)
+		s.at(i, s.second+nobodySeconds)
+		return i, d
+	}
+	for side := range c.owner {
+		o := c.owner[side]
+		if o != 0 && t.roster.members[o].conns > t.quota {
+			t.evict(s, o)
+		}
+	}
+	s.at(i, uint32(max(c.start, 0)/second)+1)
+	return i, d
+}
+
+// another says that a record behind a conn's end belongs to a new connection of the same tuple.
+func (t *Table) another(c *conn, r *flow.Record, d int, gap int64) bool {
+	if r.TCPFlags&flow.SYN != 0 && r.Proto == flow.TCP {
+		if c.bits&bitEnded != 0 {
+			return true
+		}
+		if gap > second && c.tcp[0]&c.tcp[1]&flow.ACK != 0 && r.TCPFlags&(flow.SYN|flow.ACK) == flow.SYN {
+			return true
+		}
+	}
+	if c.bits&bitEnded != 0 {
+		return gap > int64(t.c.Connections.Linger)
+	}
+	return gap > t.idle(c)
+}
+
+// detach makes way for another connection of the same tuple.
+func (t *Table) detach(s *shard, i uint32, c *conn, h uint64) {
+	s.remove(h, i)
+	c.bits |= bitDetached | bitEnded | bitRipe
+	if c.state != connPending {
+		s.at(i, s.second+1)
+	}
+}
+
+// finish notes an end: FIN from both sides, RST, or the word of the source for what is not TCP or has no flags.
+func (t *Table) finish(s *shard, i uint32, c *conn, r *flow.Record, d int) {
+	seen := c.tcp[0] | c.tcp[1]
+	switch {
+	case c.proto == flow.TCP && seen != 0:
+		if seen&flow.RST == 0 && c.tcp[0]&c.tcp[1]&flow.FIN == 0 {
+			return
+		}
+	case r.Flags&flow.FlagEnd == 0 || r.Flags&flow.FlagPackets == 0:
+		return // exporters call a silence of 15 s an end
+	}
+	c.bits |= bitEnded
+	if c.state == connOpen {
+		s.at(i, s.second+1)
+	}
+}
+
+const longSlice = 30 * second // no exporter cuts sooner
+
+// cut learns the active timeout of an exporter from its longest slice and marks conns whose newest slice looks cut.
+func (t *Table) cut(c *conn, r *flow.Record, length int64) {
+	x := &t.exporter.list[t.exporterOf(r)]
+	x.longest = min(max(x.longest, length), 2*3600*second)
+	if length >= x.longest/5*4 || r.Flags&flow.FlagForced != 0 {
+		c.bits |= bitCut
+	} else {
+		c.bits &^= bitCut
+	}
+}
+
+// idle is the silence in ns after which a conn is over.
+func (t *Table) idle(c *conn) int64 {
+	n := &t.c.Connections
+	base := n.OtherIdle
+	switch c.proto {
+	case flow.TCP:
+		base = n.TCPIdle
+	case flow.UDP:
+		base = n.UDPIdle
+	}
+	if c.bits&bitCut == 0 {
+		return int64(base)
+	}
+	return max(int64(max(base, n.ExportedIdle)), t.exporter.list[c.exporter].longest*3/2)
+}
+
+// takeover is the silence in seconds after which another observation point may count.
+func (t *Table) takeover(c *conn) int64 {
+	return max(int64(t.c.Connections.ExportedIdle), t.exporter.list[c.exporter].longest*3/2) / second
+}
+
+// observer names an observation point: exporter and domain or the packets of this host, with interface and segment.
+func observer(r *flow.Record) uint32 {
+	h := mix(r.Exporter.Lo^plain[0]^uint64(r.Domain)<<32, r.Exporter.Hi^plain[1]^uint64(r.InIf)<<32^uint64(r.VNI)^uint64(r.VLAN)<<24)
+	if r.Flags&flow.FlagPackets != 0 {
+		h ^= plain[2]
+	}
+	return uint32(h>>32) | 1
+}
+
+// fingerprint tells a record that came twice from the next slice: a datagram repeated, or an interface metered on the way in and out.
+func fingerprint(r *flow.Record) uint32 {
+	h := mix(uint64(r.First)^plain[0], uint64(r.Last)^plain[1])
+	return uint32((h^r.Bytes)*plain[2]>>32 ^ r.Packets*plain[3]>>32)
+}

@@ -1,0 +1,252 @@
+package enrich
+
+import (
+	"net/netip"
+
+	"github.com/wharfwatch/wharfwatch/flow"
+)
+
+// query asks who had an address over an interval.
+type query struct {
+	addr        flow.Addr
+	first, last int64
+	exporter    uint16
+}
+
+// verdict is what is known of one side of a connection.
+type verdict struct {
+	holder     uint32 // slot in the roster, 0 nobody
+	method     Method
+	confidence Confidence
+	reason     Reason
+	wait       patience
+}
+
+// patience says whether an answer may become better when the engine's events have passed the flow.
+type patience uint8
+
+const (
+	final    patience = iota
+	mayBind           // a private address: wait if the other side has no container either
+	willBind          // an address of a container network
+)
+
+// tier is one way to find a container; it reports whether it decided. The tiers are asked in order and the first answer counts
+// (attribution.md 5). Sockets of shared namespaces, NAT, sockets of the host and published ports take their places between the two
+// that there are. A container with the host's network has no address of its own: its flows end at byLabel with ReasonHost, when
+// the host's addresses are known.
+type tier func(*Table, *query, *verdict) bool
+
+func (t *Table) resolve(q *query) (a verdict) {
+	for _, ask := range t.tiers {
+		if ask(t, q, &a) {
+			break
+		}
+	}
+	return a
+}
+
+// byAddress asks the index. One holder over the whole interval is exact: first without, then with the tolerance for clocks that
+// differ. One that held the address for a part only is likely; of several the one with most overlap is a guess.
+func (t *Table) byAddress(q *query, a *verdict) bool {
+	slack := int64(t.c.Addresses.Tolerance)
+	var room [16]hit
+	hits := t.seen(q.exporter, t.index.find(q.addr, q.first, q.last, slack, room[:0]))
+	if len(hits) == 0 {
+		return false
+	}
+	for _, widen := range [2]int64{0, slack} {
+		n, holder := 0, uint32(0)
+		for _, h := range hits {
+			if h.from-widen <= q.first && (h.to == forever || q.last <= h.to+widen) && (n == 0 || h.holder != holder) {
+				n, holder = n+1, h.holder
+			}
+		}
+		if n == 1 {
+			a.holder, a.method, a.confidence = holder, MethodIP, Exact
+			return true
+		}
+		if n > 1 {
+			break
+		}
+	}
+	best, most, others := hits[0].holder, int64(-1)<<62, false
+	for _, h := range hits {
+		others = others || h.holder != best
+	}
+	for _, h := range hits {
+		if o := min(h.to, q.last) - max(h.from, q.first); o > most {
+			best, most = h.holder, o
+		}
+	}
+	a.holder, a.method, a.confidence = best, MethodIP, Medium
+	if others {
+		a.method, a.confidence = MethodReused, Low
+	}
+	return true
+}
+
+// seen drops holders of engines whose networks the exporter does not see.
+func (t *Table) seen(x uint16, hits []hit) []hit {
+	if x < 2 {
+		return hits
+	}
+	set := &t.exporter.list[x].engines
+	kept := hits[:0]
+	for _, h := range hits {
+		if e := t.roster.members[h.holder].engine; set[e/64]&(1<<(e%64)) != 0 {
+			kept = append(kept, h)
+		}
+	}
+	return kept
+}
+
+// byLabel says why there is nobody, and whether that may change.
+func (t *Table) byLabel(q *query, a *verdict) bool {
+	heard, behind := false, false
+	for i := range t.engines {
+		e := &t.engines[i]
+		heard = heard || e.heard
+		behind = behind || e.live && e.progress < q.first
+	}
+	place := t.nets.place(q.addr)
+	switch {
+	case place == placeHost:
+		a.reason = ReasonHost
+	case !heard:
+		a.reason = ReasonNoEngine
+	case place == placeGateway:
+		a.reason = ReasonGateway
+	case place == placeNetwork:
+		a.reason = ReasonNotReady
+		if behind {
+			a.wait = willBind
+		}
+	default:
+		a.reason = ReasonExternal
+		if behind && place == placePrivate {
+			a.wait = mayBind
+		}
+	}
+	return true
+}
+
+// attribute decides both sides of a conn over its interval so far. It reports whether a better answer may be had by waiting.
+func (t *Table) attribute(c *conn) bool {
+	var wait [2]patience
+	for side := range c.ends {
+		q := query{c.ends[side], c.start, c.last, c.exporter}
+		a := t.resolve(&q)
+		t.give(c, side, a.holder)
+		c.how[side], c.sure[side], c.why[side], wait[side] = a.method, a.confidence, a.reason, a.wait
+	}
+	c.checked = t.index.moved
+	c.class = c.classOf()
+	c.bits &^= bitMoved
+	if wait[0] == willBind || wait[1] == willBind || !c.owned() && wait[0]|wait[1] != final {
+		c.bits |= bitMoved
+		return true
+	}
+	return false
+}
+
+// give hands a side to a member and counts its connections.
+func (t *Table) give(c *conn, side int, holder uint32) {
+	if old := c.owner[side]; old != 0 {
+		t.roster.members[old].conns--
+	}
+	if c.owner[side] = holder; holder != 0 {
+		t.roster.members[holder].conns++
+	}
+}
+
+// networks knows which addresses belong to container networks. An engine's bindings carry addresses and no masks, so that what is
+// learned is the /24 (IPv4) or /64 (IPv6) around each address ever bound; Docker fills its networks from below. The first address
+// there is taken for the bridge's unless a container has it. Larger or other networks can be configured.
+type networks struct {
+	host    addrMap
+	blocks  addrMap
+	configs []netip.Prefix
+}
+
+const maxBlocks = 1 << 16
+
+// Where an address belongs.
+const (
+	placeElsewhere = iota
+	placePrivate
+	placeNetwork
+	placeGateway
+	placeHost
+)
+
+func newNetworks(c Addresses) (n networks) {
+	for _, s := range c.Host {
+		if a, err := flow.ParseAddr(s); err == nil {
+			n.host.put(a, 0)
+		}
+	}
+	for _, s := range c.Networks {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			n.configs = append(n.configs, p.Masked())
+		}
+	}
+	return n
+}
+
+// block is the network around an address, and the address's place in it.
+func block(a flow.Addr) (flow.Addr, uint64) {
+	if a.Is4() {
+		return flow.Addr{Lo: a.Lo &^ 0xff}, a.Lo & 0xff
+	}
+	return flow.Addr{Hi: a.Hi}, a.Lo
+}
+
+func (n *networks) learn(a flow.Addr) {
+	if b, _ := block(a); n.blocks.n < maxBlocks {
+		n.blocks.put(b, 0)
+	}
+}
+
+func (n *networks) place(a flow.Addr) int {
+	if _, ok := n.host.get(a); ok {
+		return placeHost
+	}
+	switch {
+	case a.Is4() && uint8(a.Lo>>24) == 127, a == flow.Addr{Lo: 1}:
+		return placeHost
+	case a.Is4() && uint8(a.Lo>>24) >= 224, a.Hi>>56 == 0xff:
+		return placeElsewhere // multicast and broadcast
+	}
+	b, at := block(a)
+	if _, ok := n.blocks.get(b); ok {
+		switch {
+		case at == 1:
+			return placeGateway
+		case a.Is4() && at == 255:
+			return placeElsewhere
+		}
+		return placeNetwork
+	}
+	for _, p := range n.configs {
+		if ip := a.Netip(); p.Contains(ip) {
+			if ip == p.Addr().Next() {
+				return placeGateway
+			}
+			return placeNetwork
+		}
+	}
+	if private(a) {
+		return placePrivate
+	}
+	return placeElsewhere
+}
+
+// private says that an address is none of the public internet (RFC 1918, 6598, 4193, and link-local).
+func private(a flow.Addr) bool {
+	if !a.Is4() {
+		return a.Hi>>57 == 0xfc>>1 || a.Hi>>54 == 0xfe80>>6
+	}
+	v := uint32(a.Lo)
+	return v>>24 == 10 || v>>20 == 0xac1 || v>>16 == 0xc0a8 || v>>22 == 0x64400000>>22 || v>>16 == 0xa9fe
+}

@@ -1,0 +1,233 @@
+package enrich
+
+import (
+	"math/bits"
+
+	"github.com/wharfwatch/wharfwatch/flow"
+)
+
+const (
+	chunkBits = 12
+	chunkSize = 1 << chunkBits // conns allocated at once; they never move
+	wheelSize = 128            // seconds; every connection is looked at once a minute or more often
+)
+
+// slot is one place of the open-addressed index: a tag of the hash and which conn.
+type slot struct{ tag, conn uint32 } // conn 0 is an empty slot
+
+// timer is an entry of the wheel. It is stale when the conn has another gen: removing one costs nothing.
+type timer struct{ conn, gen uint32 }
+
+// shard is the part of the connection table that holds the tuples of one residue of the hash.
+type shard struct {
+	slots  []slot
+	used   int // slots taken
+	chunks []*[chunkSize]conn
+	made   uint32   // conns ever handed out, slot 0 included
+	free   []uint32 // conns given back
+	live   int
+	most   int
+
+	wheel  [wheelSize][]timer
+	spare  []timer
+	timers int    // entries, stale ones included
+	second uint32 // the last one looked at
+	hand   uint32 // of the eviction clock
+}
+
+func newShard(most int) *shard {
+	return &shard{slots: make([]slot, 1024), chunks: []*[chunkSize]conn{new([chunkSize]conn)}, made: 1, most: most}
+}
+
+func (s *shard) conn(i uint32) *conn { return &s.chunks[i>>chunkBits][i&(chunkSize-1)] }
+
+// find returns the conn of a tuple and the direction of a record with that source; 0 when there is none.
+func (s *shard) find(h uint64, src, dst flow.Addr, sp, dp uint16, proto uint8) (uint32, int) {
+	mask := uint32(len(s.slots) - 1)
+	for i := uint32(h) & mask; ; i = (i + 1) & mask {
+		sl := s.slots[i]
+		if sl.conn == 0 {
+			return 0, 0
+		}
+		if sl.tag == uint32(h) {
+			if d, ok := s.conn(sl.conn).direction(src, dst, sp, dp, proto); ok {
+				return sl.conn, d
+			}
+		}
+	}
+}
+
+// insert puts a conn into the index, which is kept at most 5/8 full.
+func (s *shard) insert(h uint64, c uint32) {
+	if s.used*8 >= len(s.slots)*5 {
+		old := s.slots
+		s.slots = make([]slot, 2*len(old))
+		for _, sl := range old {
+			if sl.conn != 0 {
+				s.put(sl)
+			}
+		}
+	}
+	s.put(slot{uint32(h), c})
+	s.used++
+}
+
+func (s *shard) put(sl slot) {
+	mask := uint32(len(s.slots) - 1)
+	i := sl.tag & mask
+	for s.slots[i].conn != 0 {
+		i = (i + 1) & mask
+	}
+	s.slots[i] = sl
+}
+
+// remove takes a conn out of the index and closes the hole.
+func (s *shard) remove(h uint64, c uint32) {
+	mask := uint32(len(s.slots) - 1)
+	i := uint32(h) & mask
+	for s.slots[i].conn != c {
+		if s.slots[i].conn == 0 {
+			return
+		}
+		i = (i + 1) & mask
+	}
+	s.used--
+	for j := (i + 1) & mask; s.slots[j].conn != 0; j = (j + 1) & mask {
+		if (j-s.slots[j].tag)&mask >= (j-i)&mask {
+			s.slots[i] = s.slots[j]
+			i = j
+		}
+	}
+	s.slots[i] = slot{}
+}
+
+// alloc hands out a conn, or 0 when the bound is reached. Its gen survives, so that old timers stay stale.
+func (s *shard) alloc() uint32 {
+	if s.live >= s.most {
+		return 0
+	}
+	s.live++
+	if n := len(s.free); n > 0 {
+		i := s.free[n-1]
+		s.free = s.free[:n-1]
+		return i
+	}
+	i := s.made
+	if int(i>>chunkBits) == len(s.chunks) {
+		s.chunks = append(s.chunks, new([chunkSize]conn))
+	}
+	s.made++
+	return i
+}
+
+// giveBack frees a conn that is no longer in the index.
+func (s *shard) giveBack(i uint32) {
+	c := s.conn(i)
+	c.state = connFree
+	c.gen++
+	s.free = append(s.free, i)
+	s.live--
+}
+
+// at sets the conn's timer to a second, at least the next one. The wheel spans two minutes; later is looked at on the way.
+func (s *shard) at(i uint32, second uint32) {
+	second = min(max(second, s.second+1), s.second+wheelSize-2)
+	c := s.conn(i)
+	c.gen++
+	c.due = second
+	b := &s.wheel[second%wheelSize]
+	*b = append(*b, timer{i, c.gen})
+	s.timers++
+	if s.timers > 2*s.live+4*chunkSize {
+		s.sweep()
+	}
+}
+
+// sweep drops stale timers, which a flood of evictions can heap up while time stands still.
+func (s *shard) sweep() {
+	s.timers = 0
+	for b := range s.wheel {
+		kept := s.wheel[b][:0]
+		for _, t := range s.wheel[b] {
+			if s.conn(t.conn).gen == t.gen {
+				kept = append(kept, t)
+			}
+		}
+		s.wheel[b] = kept
+		s.timers += len(kept)
+	}
+}
+
+// advance calls look for every conn whose timer is due by second. look sets a new timer or gives the conn back.
+func (s *shard) advance(second uint32, look func(i uint32, c *conn)) {
+	if second <= s.second {
+		return
+	}
+	from := s.second + 1
+	if second-s.second > wheelSize {
+		from = second - wheelSize + 1
+	}
+	s.second = second
+	for b := from; b <= second; b++ {
+		w := &s.wheel[b%wheelSize]
+		list := *w
+		*w = s.spare[:0]
+		s.timers -= len(list)
+		for _, t := range list {
+			c := s.conn(t.conn)
+			switch {
+			case c.gen != t.gen:
+			case c.due > second:
+				s.wheel[c.due%wheelSize] = append(s.wheel[c.due%wheelSize], t)
+				s.timers++
+			default:
+				look(t.conn, c)
+			}
+		}
+		s.spare = list
+	}
+}
+
+// victim picks the conn to give up: of some that the hand passes, the one worth least, and of those the one that is quiet longest.
+// Worth is no container, then asked once and never answered, then the rest: a spray evicts itself before it evicts others.
+// owner 0 looks among all, else among that container's.
+func (s *shard) victim(owner uint32) uint32 {
+	const sample, most = 8, 256
+	var best uint32
+	var bestWorth int
+	seen := 0
+	for range min(uint32(most), s.made) {
+		s.hand++
+		if s.hand >= s.made {
+			s.hand = 1
+		}
+		c := s.conn(s.hand)
+		if c.state == connFree || owner != 0 && c.owner[0] != owner && c.owner[1] != owner {
+			continue
+		}
+		w := c.worth()
+		if best == 0 || w < bestWorth || w == bestWorth && c.last < s.conn(best).last {
+			best, bestWorth = s.hand, w
+		}
+		if seen++; seen == sample {
+			break
+		}
+	}
+	return best
+}
+
+func (c *conn) worth() int {
+	switch {
+	case c.state == connClosed || c.state == connNobody:
+		return 0
+	case c.evidence[0]&c.evidence[1]&sawAny == 0:
+		return 1
+	}
+	return 2
+}
+
+// shardOf spreads tuples over n shards, the same way in every process.
+func shardOf(h uint64, n int) int {
+	hi, _ := bits.Mul64(h, uint64(n))
+	return int(hi)
+}
