@@ -18,6 +18,10 @@ import (
 type Config struct {
 	Learning Learning `yaml:"learning"`
 	Beacon   Beacon   `yaml:"beacon"`
+
+	EgressSpike EgressSpike `yaml:"egress_spike"`
+	HostNetwork HostNetwork `yaml:"host_network"`
+	Posture     Posture     `yaml:"posture"`
 }
 
 // Default is what wharfwatch does without a configuration file.
@@ -25,6 +29,10 @@ func Default() Config {
 	return Config{
 		Learning: defaultLearning(),
 		Beacon:   defaultBeacon(),
+
+		EgressSpike: defaultEgressSpike(),
+		HostNetwork: defaultHostNetwork(),
+		Posture:     defaultPosture(),
 	}
 }
 
@@ -32,12 +40,18 @@ func Default() Config {
 func (c Config) Validate(report func(path, message string)) {
 	c.Learning.validate("learning", report)
 	c.Beacon.validate("beacon", report)
+	c.EgressSpike.validate("egress_spike", report)
+	c.HostNetwork.validate("host_network", report)
+	c.Posture.validate("posture", report)
 }
 
 // detectors is the only registration list. A detector is one file, its field in Config and its line here.
 func (c Config) detectors(env *env) []registered {
 	return []registered{
 		{"beacon", c.Beacon.Mode, func() Detector { return newBeacon(c.Beacon, env) }},
+		{"egress-spike", c.EgressSpike.Mode, func() Detector { return newEgress(c.EgressSpike, env) }},
+		{"host-network", c.HostNetwork.Mode, func() Detector { return newHostNetwork(c.HostNetwork, env) }},
+		{"posture", c.Posture.Mode, func() Detector { return newPosture(c.Posture, env) }},
 	}
 }
 

@@ -1,0 +1,277 @@
+package baseline
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/wharfwatch/wharfwatch/enrich"
+	"github.com/wharfwatch/wharfwatch/flow"
+)
+
+const (
+	warmSamples    = 24 // two days of twelve bins
+	inheritSamples = 12 // weight of what another workload of the image learned
+	minAlpha       = .02
+	minDeviation   = .15
+	winsor         = 2.5 // deviations
+	suspiciousRate = .05 // of the normal learning rate, for a bin that was told
+	maxBursts      = 16
+	burstDays      = 35
+	topPeers       = 8
+)
+
+// sender is one workload's egress: 24 slots of the day, two open bins, and its bursts of the last weeks.
+type sender struct {
+	w         *workload
+	image     string // repository
+	inherited string // workload whose slots it started from
+	born      int64  // first bin
+	active    int64  // last bin with traffic
+	slots     [24]egressSlot
+	bursts    []burst // oldest first, at most maxBursts
+	toldBin   int64   // last bin of the episode that was told
+	toldBytes uint64  // what was told of it; 0 nothing yet
+	open      [2]egressBin
+	dirty     bool
+	forgotten bool
+}
+
+// egressSlot is one hour of the day: level and variance of ln(1+bytes), winsorised (detection.md 4.3).
+type egressSlot struct {
+	level, variance float32
+	count           uint32
+}
+
+func (s *egressSlot) deviation() float64 { return max(math.Sqrt(float64(s.variance)), minDeviation) }
+
+// burst is one episode above the threshold, told or not.
+type burst struct {
+	bin, last int64
+	bytes     uint64 // of its largest bin
+}
+
+// spike is the verdict on a bin.
+type spike struct {
+	over       bool
+	prior      bool // nothing was learned for this hour: only absolute floors spoke
+	learning   bool // learned by another workload
+	expected   float64
+	ratio      float64
+	deviations float64
+	samples    uint32
+	hour       int
+}
+
+// score grows with the distance: half at four deviations.
+func (v *spike) score() float64 {
+	if v.prior {
+		return .5
+	}
+	z := v.deviations * v.deviations
+	return z / (z + 16)
+}
+
+// judge compares a bin with the hours around it: its own and, within 15 minutes of the border, the neighbour's. A schedule that
+// slips over the full hour is not news.
+func (s *sender) judge(c *EgressSpike, bin int64, bytes uint64) spike {
+	n, y := float64(bytes), math.Log1p(float64(bytes))
+	hour := int(bin / binsPerHour % 24)
+	v := spike{hour: hour, samples: s.slots[hour].count}
+	inherits := s.inherited != "" && bin-s.born < learnBins
+	if own := &s.slots[hour]; own.count < warmSamples && !inherits {
+		v.prior, v.ratio = true, n
+		v.over = n >= c.PriorFactor*float64(c.FloorBytes)
+		return v
+	}
+	hours := [2]int{hour, hour}
+	switch minute := bin % binsPerHour; {
+	case minute < 3:
+		hours[1] = (hour + 23) % 24
+	case minute >= binsPerHour-3:
+		hours[1] = (hour + 1) % 24
+	}
+	limit := math.Inf(-1)
+	for _, h := range hours {
+		t := &s.slots[h]
+		if l := float64(t.level) + c.Deviations*t.deviation(); l > limit {
+			limit = l
+			v.hour, v.samples = h, t.count
+			v.expected = math.Expm1(float64(t.level))
+			v.deviations = (y - float64(t.level)) / t.deviation()
+		}
+	}
+	v.learning = inherits
+	v.ratio = n / max(v.expected, 1)
+	v.over = y > limit && n >= v.expected+float64(c.FloorBytes) && n >= c.FloorRatio*v.expected
+	return v
+}
+
+// habit reports whether bursts of this size are this workload's way: twice before near this time of day, or three times at any.
+// This is what makes a backup at an hour that had long been quiet fall silent in its third night.
+func (s *sender) habit(c *EgressSpike, bin int64, bytes uint64) bool {
+	near, all := 0, 0
+	for _, b := range s.bursts {
+		if bin-b.last <= c.episodeBins() || bin-b.bin > burstDays*binsPerDay || b.bytes < bytes/2 {
+			continue
+		}
+		all++
+		if apart := (bin - b.bin) % binsPerDay; min(apart, binsPerDay-apart) <= binsPerHour*3/2 {
+			near++
+		}
+	}
+	return near >= 2 || all >= 3
+}
+
+// burst notes a bin above the threshold. Bins less than an episode apart are one burst.
+func (s *sender) burst(c *EgressSpike, bin int64, bytes uint64) {
+	if n := len(s.bursts); n > 0 && bin-s.bursts[n-1].last <= c.episodeBins() {
+		b := &s.bursts[n-1]
+		b.last, b.bytes = bin, max(b.bytes, bytes)
+		return
+	}
+	if len(s.bursts) == maxBursts {
+		s.bursts = slices.Delete(s.bursts, 0, 1)
+	}
+	s.bursts = append(s.bursts, burst{bin, bin, bytes})
+}
+
+// speaks reports whether a bin is to be told: the first of its episode, or ten times what was told in it.
+func (s *sender) speaks(c *EgressSpike, bin int64, bytes uint64) bool {
+	again := s.toldBytes > 0 && bin-s.toldBin <= c.episodeBins()
+	s.toldBin = bin
+	if again && bytes/10 < s.toldBytes {
+		return false
+	}
+	s.toldBytes = bytes
+	return true
+}
+
+// learn takes a bin into its slot.
+func (s *sender) learn(bin int64, bytes uint64, suspicious bool) {
+	t := &s.slots[bin/binsPerHour%24]
+	d := math.Log1p(float64(bytes)) - float64(t.level)
+	alpha := max(minAlpha, 1/float64(t.count+1))
+	if t.count >= warmSamples {
+		limit := winsor * t.deviation()
+		d = max(-limit, min(limit, d))
+		if suspicious {
+			alpha *= suspiciousRate
+		}
+	}
+	t.level += float32(alpha * d)
+	t.variance = float32((1 - alpha) * (float64(t.variance) + alpha*d*d))
+	if t.count < math.MaxUint32 {
+		t.count++
+	}
+}
+
+func (s *sender) inherit(d *sender) {
+	s.inherited = d.w.name
+	s.slots = d.slots
+	for i := range s.slots {
+		s.slots[i].count = min(s.slots[i].count, inheritSamples)
+	}
+}
+
+// egressBin is what one workload sent in five minutes.
+type egressBin struct {
+	bytes   uint64
+	sampled bool
+	n       int
+	top     [topPeers]egressPeer
+}
+
+// ranked lists the destinations, the largest first. It is not empty when bytes is not 0.
+func (b *egressBin) ranked() []egressPeer {
+	out := slices.Clone(b.top[:b.n])
+	slices.SortFunc(out, func(x, y egressPeer) int {
+		return cmp.Or(cmp.Compare(y.bytes, x.bytes), x.addr.Compare(y.addr), cmp.Compare(x.port, y.port))
+	})
+	return out
+}
+
+// egressPeer is one destination. bytes may be too high by at most over (Space-Saving, Metwally, Agrawal, El Abbadi 2005).
+type egressPeer struct {
+	addr        flow.Addr
+	port        uint16
+	proto       uint8
+	method      enrich.Method
+	confidence  enrich.Confidence
+	name        string
+	container   *enrich.Container
+	bytes, over uint64
+}
+
+func (b *egressBin) reset() { *b = egressBin{} }
+
+// add counts a flow. With all places taken, the smallest destination gives its place and its count.
+func (b *egressBin) add(f *enrich.Flow) {
+	b.bytes += f.Sent
+	b.sampled = b.sampled || f.Sampled
+	port := f.PeerPort
+	if f.Opener == enrich.OpenerRemote {
+		port = 0 // the client's, another one each time
+	}
+	least := 0
+	for i := range b.top[:b.n] {
+		p := &b.top[i]
+		if p.addr == f.Peer && p.port == port {
+			p.bytes += f.Sent
+			p.container = f.Container
+			return
+		}
+		if p.bytes < b.top[least].bytes {
+			least = i
+		}
+	}
+	if b.n < topPeers {
+		least = b.n
+		b.n++
+	}
+	over := b.top[least].bytes
+	b.top[least] = egressPeer{
+		addr: f.Peer, port: port, proto: f.Proto, method: f.Method, confidence: f.Confidence,
+		name: f.PeerName, container: f.Container, bytes: over + f.Sent, over: over,
+	}
+}
+
+// label is the destination for people: the name where one was resolved, else the address.
+func (p *egressPeer) label() string {
+	to := p.addr.String()
+	if p.port != 0 {
+		to = fmt.Sprintf("%s:%d/%s", to, p.port, protoName(p.proto))
+	}
+	if p.name != "" {
+		to = fmt.Sprintf("%q (%s)", p.name, to)
+	}
+	return to
+}
+
+func protoName(p uint8) string {
+	switch p {
+	case flow.TCP:
+		return "tcp"
+	case flow.UDP:
+		return "udp"
+	}
+	return fmt.Sprint(p)
+}
+
+// egressDestination is one row of the evidence.
+type egressDestination struct {
+	Peer  string  `json:"peer"`
+	Port  uint16  `json:"port,omitempty"` // 0: the peer opened the connections
+	Name  string  `json:"name,omitempty"`
+	Bytes uint64  `json:"bytes"`
+	Share float64 `json:"share"` // of all bytes to outside addresses
+}
+
+func destinations(top []egressPeer, total uint64) []egressDestination {
+	var out []egressDestination
+	for _, p := range top[:min(len(top), 3)] {
+		out = append(out, egressDestination{p.addr.String(), p.port, p.name, p.bytes, round(float64(p.bytes) / float64(total))})
+	}
+	return out
+}
