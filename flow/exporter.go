@@ -8,11 +8,11 @@ import (
 // Bounds of what strangers can make us remember. Evictions and refusals are counted.
 const (
 	maxExporters         = 10000
-	maxDomains           = 1024  // per exporter
-	maxExporterTemplates = 4096  // per exporter
-	maxTemplates         = 65536 // in all
-	templateLife         = 24 * time.Hour
-	maxLabels            = 256 // exporters with a metric of their own
+	maxDomains           = 1024                // per exporter
+	maxExporterTemplates = 4096                // per exporter
+	maxTemplates         = 65536               // in all
+	templateLife         = 30 * 24 * time.Hour // without a refresh; a new meaning of an id replaces the old one at once
+	maxLabels            = 256                 // exporters with a metric of their own
 )
 
 // exporter is one sender, whatever its source port: a restart keeps its templates.

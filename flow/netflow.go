@@ -76,7 +76,7 @@ func parseHeader(b []byte, cut bool) (h header, why reason) {
 		}
 		h.size, h.count = v5Header, int(be.Uint16(b[2:]))
 		h.uptime, h.hasUptime = be.Uint32(b[4:]), true
-		h.export = int64(be.Uint32(b[8:]))*second + int64(be.Uint32(b[12:]))
+		h.export = int64(be.Uint32(b[8:]))*sec + int64(be.Uint32(b[12:]))
 		h.sequence = be.Uint32(b[16:])
 		h.domain = uint32(be.Uint16(b[20:])) // engine type and id
 		h.sampling = uint32(be.Uint16(b[22:]) & 0x3fff)
@@ -92,7 +92,7 @@ func parseHeader(b []byte, cut bool) (h header, why reason) {
 		}
 		h.size, h.length, h.cut = 20, len(b), cut
 		h.uptime, h.hasUptime = be.Uint32(b[4:]), true
-		h.export = int64(be.Uint32(b[8:])) * second
+		h.export = int64(be.Uint32(b[8:])) * sec
 		h.sequence, h.domain = be.Uint32(b[12:]), be.Uint32(b[16:])
 	case 10:
 		if len(b) < 16 {
@@ -104,7 +104,7 @@ func parseHeader(b []byte, cut bool) (h header, why reason) {
 		}
 		h.cut = h.length > len(b)
 		h.length = min(h.length, len(b))
-		h.export = int64(be.Uint32(b[4:])) * second
+		h.export = int64(be.Uint32(b[4:])) * sec
 		h.sequence, h.domain = be.Uint32(b[8:]), be.Uint32(b[12:])
 	default:
 		return h, badVersion
@@ -379,18 +379,25 @@ func zero(b []byte) bool {
 // LooksLikeExport tells a datagram of NetFlow v5, v9 or IPFIX from other UDP traffic by its own structure, whatever its port.
 func LooksLikeExport(payload []byte) bool {
 	h, why := parseHeader(payload, false)
-	if why != fine || h.cut || h.export < 946684800*second {
+	if why != fine || h.cut {
 		return false
 	}
+	plausible := h.export > 946684800*sec // 2000: there was no NetFlow v5 before, and clocks that were never set are rare
 	if h.version == 5 {
-		return h.count > 0 && v5Header+h.count*v5Record == len(payload)
+		return h.count > 0 && plausible
 	}
 	if len(payload)-h.size < 4 {
 		return false
 	}
 	id, size := binary.BigEndian.Uint16(payload[h.size:]), int(binary.BigEndian.Uint16(payload[h.size+2:]))
-	template := h.version == 9 && id <= 1 || h.version == 10 && (id == 2 || id == 3)
-	return (template || id >= 256) && size >= 4 && h.size+size <= h.length
+	if size < 4 || h.size+size > h.length {
+		return false
+	}
+	if h.version == 9 && id <= 1 || h.version == 10 && (id == 2 || id == 3) {
+		_, _, fits := templateSize(payload[h.size+4:h.size+size], h.version, id&1 == 1)
+		return fits
+	}
+	return id >= 256 && plausible
 }
 
 // domainName is the name of a source in batches.

@@ -291,10 +291,10 @@ func (c *reading) time(k timeKind, v uint64) int64 {
 	case timeMillis:
 		return int64(v)*milli + c.offset
 	case timeSeconds:
-		return int64(v)*second + c.offset
+		return int64(v)*sec + c.offset
 	case timeMicros, timeNanos:
-		at := (int64(v>>32)-ntpEpoch)*second + int64((v&0xffffffff)*uint64(second)>>32)
-		if k == timeMicros && abs(at-c.export) > 10*365*24*3600*second {
+		at := (int64(v>>32)-ntpEpoch)*sec + int64((v&0xffffffff)*uint64(sec)>>32)
+		if k == timeMicros && abs(at-c.export) > 10*365*24*3600*sec {
 			at = int64(v) * 1000 // plain microseconds, against the RFC
 		}
 		return at + c.offset

@@ -62,6 +62,9 @@ func (d *exportDecoder) templateSet(set []byte, version uint16, options bool, s 
 
 // templateSize measures the record at x.
 func templateSize(x []byte, version uint16, options bool) (size, fields int, fits bool) {
+	if len(x) < 4 {
+		return 0, 0, false
+	}
 	size, fields = 4, int(binary.BigEndian.Uint16(x[2:]))
 	if options {
 		if len(x) < 6 {

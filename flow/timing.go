@@ -3,16 +3,16 @@ package flow
 import "time"
 
 const (
-	second = int64(time.Second)
-	milli  = int64(time.Millisecond)
+	sec   = int64(time.Second)
+	milli = int64(time.Millisecond)
 
 	maxAhead  = int64(time.Hour)      // of arrival: later records are clamped
 	maxBehind = 24 * int64(time.Hour) // older ones too
 
-	timingWindow = 10 * second          // over which the least delay is taken
-	bootWindow   = 10 * 60 * second     // over which the latest boot time is taken
+	timingWindow = 10 * sec             // over which the least delay is taken
+	bootWindow   = 10 * 60 * sec        // over which the latest boot time is taken
 	steady       = 1500 * milli         // two windows that agree this well show a wrong clock and not a backlog
-	deadBand     = 2 * second           // offsets below it are delay and truncation, not a wrong clock
+	deadBand     = 2 * sec              // offsets below it are delay and truncation, not a wrong clock
 	uptimeWrap   = int64(1<<32) * milli // 49.7 days
 )
 
