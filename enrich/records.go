@@ -217,20 +217,37 @@ func (t *Table) begin(s *shard, r *flow.Record, l *look, found bool) (uint32, in
 	return i, d
 }
 
-// another says that a record behind a conn's end belongs to a new connection of the same tuple.
+// another says that a record which begins gap behind a conn's end belongs to a new connection of the same tuple: a SYN after more
+// than a SYN (a lone SYN-ACK may be a repetition), a silence, or an address that has passed to another container.
 func (t *Table) another(c *conn, r *flow.Record, d int, gap int64) bool {
-	if r.TCPFlags&flow.SYN != 0 && r.Proto == flow.TCP {
-		if c.bits&bitEnded != 0 {
-			return true
-		}
-		if gap > second && c.tcp[0]&c.tcp[1]&flow.ACK != 0 && r.TCPFlags&(flow.SYN|flow.ACK) == flow.SYN {
+	ended := c.bits&bitEnded != 0
+	if r.Proto == flow.TCP && r.TCPFlags&flow.SYN != 0 {
+		if ended || gap > second && c.tcp[d]&(flow.ACK|flow.FIN|flow.RST) != 0 && r.TCPFlags != flow.SYN|flow.ACK {
 			return true
 		}
 	}
-	if c.bits&bitEnded != 0 {
+	if ended {
 		return gap > int64(t.c.Connections.Linger)
 	}
-	return gap > t.idle(c)
+	if gap > t.idle(c) {
+		return true
+	}
+	return gap > second && c.state >= connOpen && c.checked != t.index.moved && t.passed(c, r)
+}
+
+// passed says that one of a conn's addresses has another holder by the time of a record.
+func (t *Table) passed(c *conn, r *flow.Record) bool {
+	for side, owner := range c.owner {
+		if owner == 0 {
+			continue
+		}
+		q := query{c.ends[side], r.First, r.Last, c.exporter}
+		if v := t.resolve(&q); v.confidence == Exact && v.holder != owner {
+			return true
+		}
+	}
+	c.checked = t.index.moved
+	return false
 }
 
 // detach makes way for another connection of the same tuple.
