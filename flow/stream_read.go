@@ -147,7 +147,7 @@ func (s *StreamReader) begin(name string, r io.Reader) error {
 	case n >= len(streamMagic) && !IsStream(h[:]):
 		return fmt.Errorf("read %s: not a recorded stream", name)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		if string(h[:n]) != streamMagic[:min(n, len(streamMagic))] {
+		if known := min(n, len(streamMagic)); string(h[:known]) != streamMagic[:known] {
 			return fmt.Errorf("read %s: not a recorded stream", name)
 		}
 		s.torn()
