@@ -1,0 +1,430 @@
+package alerts
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/wharfwatch/wharfwatch/baseline"
+)
+
+// Manager turns findings into incidents. All methods are safe for concurrent use: the engine calls Finding and Tick, the console the rest.
+type Manager struct {
+	cfg     Config
+	journal Journal
+	queue   *queue // nil for a Memory journal: it commits at once
+	log     *slog.Logger
+	wall    func() time.Time
+	targets []target
+
+	mu        sync.Mutex // protects all below
+	now       int64      // event time
+	incidents []*entry   // as opened
+	byID      map[string]*entry
+	workloads map[string]*workload
+	seen      *seen
+	rules     []AllowRule
+	silences  []Silence
+	auditSeq  int
+	owed      map[string]*Change // what found no room in the queue, by incident
+
+	told, repeated, duplicate, allowed, quiet, evicted, overflow *metrics.Counter
+}
+
+// entry is one incident in memory.
+type entry struct {
+	Incident
+	Private
+}
+
+// workload is what is known about one key.
+type workload struct {
+	open *entry            // open or acknowledged
+	last *entry            // closed last
+	hush map[string]*entry // detector and subject that people judged benign or false-positive: where
+}
+
+const wharfwatch = "wharfwatch" // who, in the audit, for what nobody asked for
+
+// NewManager loads what the journal kept and goes on from there. A Memory journal starts empty.
+func NewManager(c Config, journal Journal, set *metrics.Set, log *slog.Logger) (*Manager, error) {
+	m := &Manager{
+		cfg: c, journal: journal, log: log, wall: time.Now, targets: c.targets(),
+		byID: map[string]*entry{}, workloads: map[string]*workload{}, seen: newSeen(maxSeen), owed: map[string]*Change{},
+
+		told:      set.GetOrCreateCounter(`wharfwatch_alerts_findings_total{result="told"}`),
+		repeated:  set.GetOrCreateCounter(`wharfwatch_alerts_findings_total{result="repeated"}`),
+		duplicate: set.GetOrCreateCounter(`wharfwatch_alerts_findings_total{result="duplicate"}`),
+		allowed:   set.GetOrCreateCounter(`wharfwatch_alerts_findings_total{result="allowed"}`),
+		quiet:     set.GetOrCreateCounter(`wharfwatch_alerts_findings_total{result="quiet"}`),
+		evicted:   set.GetOrCreateCounter("wharfwatch_alerts_incidents_evicted_total"),
+		overflow:  set.GetOrCreateCounter("wharfwatch_alerts_journal_overflow_total"),
+	}
+	saved, err := journal.Load(c.MaxIncidents)
+	if err != nil {
+		return nil, fmt.Errorf("load incidents: %w", err)
+	}
+	m.load(saved)
+	for _, s := range []State{Open, Acknowledged, Closed} {
+		set.GetOrCreateGauge(fmt.Sprintf("wharfwatch_alerts_incidents{state=%q}", s), func() float64 { return float64(m.count(s)) })
+	}
+	if _, ok := journal.(*Memory); !ok {
+		m.queue = newQueue(journal, c.MaxQueue, log)
+		set.GetOrCreateGauge("wharfwatch_alerts_journal_queue", func() float64 { return float64(m.queue.len()) })
+	}
+	return m, nil
+}
+
+// SetClock replaces the wall clock that audit, outbox and silences use. Call it before anything else.
+func (m *Manager) SetClock(now func() time.Time) { m.wall = now }
+
+// Stop keeps what waits and ends. Nothing may be called after it but reading methods.
+func (m *Manager) Stop(ctx context.Context) error {
+	if m.queue == nil {
+		return nil
+	}
+	m.mu.Lock()
+	m.payOwed(true)
+	m.mu.Unlock()
+	return m.queue.stop(ctx)
+}
+
+// Healthy is nil while changes become durable; otherwise it says what waits, and why.
+func (m *Manager) Healthy() error {
+	if m.queue == nil {
+		return nil
+	}
+	return m.queue.healthy()
+}
+
+func (m *Manager) load(s *Saved) {
+	for i := range s.Incidents {
+		k := &s.Incidents[i]
+		e := &entry{Incident: k.Incident, Private: k.Private}
+		m.incidents = append(m.incidents, e)
+		m.byID[e.ID] = e
+		w := m.workload(e.Workload)
+		if e.State == Closed {
+			if w.last == nil || w.last.ClosedAt <= e.ClosedAt {
+				w.last = e
+			}
+		} else {
+			w.open = e
+		}
+		m.now = max(m.now, int64(e.LastSeen), int64(e.ClosedAt))
+		m.hush(w, e)
+	}
+	for _, id := range s.Seen {
+		m.seen.add(id)
+	}
+	m.rules, m.silences, m.auditSeq = s.Rules, s.Silences, s.AuditSeq
+}
+
+func (m *Manager) workload(key string) *workload {
+	w := m.workloads[key]
+	if w == nil {
+		w = &workload{hush: map[string]*entry{}}
+		m.workloads[key] = w
+	}
+	return w
+}
+
+// hush remembers which findings of an incident people judged to be no trouble.
+func (m *Manager) hush(w *workload, e *entry) {
+	for i := range e.Findings {
+		if f := &e.Findings[i]; f.Verdict == Benign || f.Verdict == FalsePositive {
+			w.hush[story(f)] = e
+		}
+	}
+}
+
+// story is what a finding is about, within a workload.
+func story(f *Finding) string { return f.Detector + "\x00" + f.Subject }
+
+// Finding takes one finding. It returns when the finding is durable, or after Config.CommitWait, or at once while the journal is known
+// to be in trouble: then the change waits in memory and Healthy says so.
+func (m *Manager) Finding(f baseline.Finding) {
+	m.mu.Lock()
+	c := m.finding(&f)
+	w, _ := m.commit(c)
+	m.mu.Unlock()
+	m.wait(w, m.cfg.CommitWait)
+}
+
+func (m *Manager) finding(raw *baseline.Finding) *Change {
+	m.now = max(m.now, raw.Time)
+	if !m.seen.add(raw.ID) {
+		m.duplicate.Inc()
+		return nil
+	}
+	f := newFinding(raw)
+	c := &Change{At: Wall(m.wall())}
+	if r := m.covering(raw.Workload, &f, c.At); r != nil {
+		m.allowed.Inc()
+		r.Hits, r.LastHit = r.Hits+1, c.At
+		c.Findings = []Recorded{{Finding: f, Workload: raw.Workload, Rule: r.ID}}
+		c.Rules = []AllowRule{*r}
+		return c
+	}
+	w := m.workload(raw.Workload)
+	if e := m.hushed(w, &f); e != nil {
+		m.quiet.Inc()
+		e.Quiet++
+		c.Findings = []Recorded{{Finding: f, Workload: raw.Workload, Incident: e.ID}}
+		c.keep(e)
+		return c
+	}
+	m.told.Inc()
+	e, opened := w.open, false
+	switch {
+	case e != nil:
+	case w.last != nil && m.now-int64(w.last.ClosedAt) <= int64(m.cfg.ReopenWindow):
+		e, opened = w.last, true
+		m.reopen(w, e)
+		m.record(c, wharfwatch, e.ID, fmt.Sprintf("reopened, generation %d", e.Generation), "new finding of "+f.Detector)
+	default:
+		e, opened = m.open(raw.Workload, &f), true
+		m.record(c, wharfwatch, e.ID, "opened", "finding of "+f.Detector)
+	}
+	before := e.Severity
+	joined := m.attach(e, &f, raw)
+	c.Findings = []Recorded{{Finding: f, Workload: raw.Workload, Incident: e.ID}}
+	switch {
+	case opened:
+		m.tell(c, e, Trigger, "finding of "+f.Detector)
+	case e.Severity > before:
+		m.tell(c, e, Update, fmt.Sprintf("severity rose from %s to %s", before, e.Severity))
+	case joined:
+		m.tell(c, e, Update, "new finding of "+f.Detector)
+	default:
+		m.repeated.Inc()
+		m.refresh(c, e)
+	}
+	c.keep(e)
+	return c
+}
+
+// covering finds the allow rule that expects a finding.
+func (m *Manager) covering(workload string, f *Finding, now Time) *AllowRule {
+	for i := range m.rules {
+		if r := &m.rules[i]; !r.expired(now) && r.covers(workload, f) {
+			return r
+		}
+	}
+	return nil
+}
+
+// hushed finds the incident in which people judged the same story, not long ago and at no lower severity.
+func (m *Manager) hushed(w *workload, f *Finding) *entry {
+	e := w.hush[story(f)]
+	if e == nil {
+		return nil
+	}
+	i := slices.IndexFunc(e.Findings, func(g Finding) bool { return story(&g) == story(f) })
+	if i < 0 || e.Findings[i].Verdict == "" || m.now-int64(e.Findings[i].VerdictAt) > int64(m.cfg.ReopenWindow) {
+		delete(w.hush, story(f))
+		return nil
+	}
+	if f.Severity > e.Findings[i].Severity {
+		return nil
+	}
+	return e
+}
+
+func (m *Manager) open(key string, f *Finding) *entry {
+	sum := sha256.Sum256([]byte(key + "\x00" + f.ID))
+	e := &entry{Incident: Incident{
+		ID: hex.EncodeToString(sum[:8]), State: Open, Workload: key, FirstSeen: f.Time, LastSeen: f.Time, Generation: 1,
+	}}
+	m.evict()
+	m.incidents = append(m.incidents, e)
+	m.byID[e.ID] = e
+	m.workload(key).open = e
+	return e
+}
+
+// reopen begins the next generation. What was found before stays listed, and counts no more.
+func (m *Manager) reopen(w *workload, e *entry) {
+	e.State, e.Verdict, e.ClosedAt = Open, "", 0
+	e.Generation++
+	e.Severity = baseline.Info
+	e.Told = nil
+	w.open = e
+	if w.last == e {
+		w.last = nil
+	}
+}
+
+// attach adds a finding to an incident and says whether its detector is new to this generation.
+func (m *Manager) attach(e *entry, f *Finding, raw *baseline.Finding) (joined bool) {
+	joined = !slices.ContainsFunc(e.Findings, func(g Finding) bool { return g.Detector == f.Detector && g.counts(e.Generation) })
+	e.Count++
+	e.FirstSeen, e.LastSeen = min(e.FirstSeen, f.Time), max(e.LastSeen, f.Time)
+	if i := slices.IndexFunc(e.Findings, func(g Finding) bool { return story(&g) == story(f) }); i >= 0 {
+		e.Findings[i].again(f, e.Generation)
+	} else {
+		f.Generation, f.Count, f.LastSeen = e.Generation, 1, f.Time
+		if len(e.Findings) >= m.cfg.MaxFindings {
+			e.drop()
+		}
+		e.Findings = append(e.Findings, *f)
+	}
+	if raw.Instance != nil {
+		e.Container = container(raw.Instance)
+	}
+	if e.recompute() == story(f) || len(e.Findings) == 1 {
+		e.Attribution = Attribution{Method: raw.Method, Confidence: raw.Confidence}
+	}
+	return joined
+}
+
+// Tick moves event time; it closes what went quiet and reminds of what is open.
+func (m *Manager) Tick(now int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.now = max(m.now, now)
+	m.payOwed(false)
+	wall := Time(0)
+	for _, w := range m.openEntries() {
+		if after := m.resolveAfter(w); after > 0 && m.now-int64(w.LastSeen) >= int64(after) {
+			c := &Change{At: Wall(m.wall())}
+			m.close(c, w, Resolved, wharfwatch, "quiet for "+duration(after), false)
+			m.commit(c)
+			continue
+		}
+		if len(w.Told) == 0 || w.State != Open || m.cfg.RepeatInterval == 0 {
+			continue
+		}
+		if wall == 0 {
+			wall = Wall(m.wall())
+		}
+		if wall-w.NotifiedAt >= Time(m.cfg.RepeatInterval) {
+			c := &Change{At: wall}
+			m.tell(c, w, Update, "still open")
+			c.keep(w)
+			m.commit(c)
+		}
+	}
+}
+
+func (m *Manager) openEntries() []*entry {
+	var out []*entry
+	for _, e := range m.incidents {
+		if e.State != Closed {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// resolveAfter is how long an incident must be quiet; 0 never.
+func (m *Manager) resolveAfter(e *entry) time.Duration {
+	for i := range e.Findings {
+		if f := &e.Findings[i]; f.counts(e.Generation) && slices.Contains(settings, f.Detector) {
+			return m.cfg.PostureResolveAfter
+		}
+	}
+	return m.cfg.ResolveAfter
+}
+
+// close ends a generation. A person's verdict stays with the findings it was given about.
+func (m *Manager) close(c *Change, e *entry, v Verdict, who, why string, human bool) {
+	e.State, e.Verdict, e.ClosedAt = Closed, v, Time(m.now)
+	w := m.workload(e.Workload)
+	w.open, w.last = nil, e
+	if human {
+		for i := range e.Findings {
+			if f := &e.Findings[i]; f.counts(e.Generation) {
+				f.Verdict, f.VerdictAt = v, e.ClosedAt
+			}
+		}
+		m.hush(w, e)
+	}
+	m.record(c, who, e.ID, "closed as "+string(v), why)
+	reason := "closed as " + string(v)
+	if who != wharfwatch {
+		reason += " by " + who
+	} else {
+		reason += ": " + why
+	}
+	m.tellAs(c, e, Resolve, reason, who != wharfwatch || v != Resolved)
+	c.keep(e)
+}
+
+// evict makes room for one more incident: the oldest closed one leaves memory, else the one that was quiet longest.
+func (m *Manager) evict() {
+	if len(m.incidents) < m.cfg.MaxIncidents {
+		return
+	}
+	i := slices.IndexFunc(m.incidents, func(e *entry) bool { return e.State == Closed })
+	if i < 0 {
+		oldest := slices.MinFunc(m.incidents, func(a, b *entry) int { return cmp.Compare(a.LastSeen, b.LastSeen) })
+		c := &Change{At: Wall(m.wall())}
+		m.close(c, oldest, Resolved, wharfwatch, "more incidents are open than max_incidents", false)
+		m.commit(c)
+		i = slices.Index(m.incidents, oldest)
+	}
+	e := m.incidents[i]
+	m.evicted.Inc()
+	m.incidents = slices.Delete(m.incidents, i, i+1)
+	delete(m.byID, e.ID)
+	w := m.workload(e.Workload)
+	if w.last == e {
+		w.last = nil
+	}
+	for k, v := range w.hush {
+		if v == e {
+			delete(w.hush, k)
+		}
+	}
+	if w.open == nil && w.last == nil && len(w.hush) == 0 {
+		delete(m.workloads, e.Workload)
+	}
+}
+
+func (m *Manager) record(c *Change, who, incident, what, why string) {
+	m.auditSeq++
+	c.Audit = append(c.Audit, Audit{Seq: m.auditSeq, At: c.At, Who: who, Incident: incident, What: what, Why: why})
+}
+
+func (m *Manager) count(s State) (n int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, e := range m.incidents {
+		if e.State == s {
+			n++
+		}
+	}
+	return n
+}
+
+// keep adds the incident as it is now.
+func (c *Change) keep(e *entry) {
+	c.Incidents = append(c.Incidents, e.kept())
+}
+
+// kept copies both halves.
+func (e *entry) kept() Kept {
+	p := e.Private
+	p.Told = slices.Clone(p.Told)
+	return Kept{Incident: e.clone(), Private: p}
+}
+
+// duration says 24h instead of 24h0m0s.
+func duration(d time.Duration) string {
+	s := d.String()
+	s = strings.TrimSuffix(s, "0s")
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return cmp.Or(s, "0s")
+}

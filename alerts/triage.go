@@ -1,0 +1,351 @@
+package alerts
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/wharfwatch/wharfwatch/baseline"
+)
+
+// Filter selects incidents; zero fields select everything.
+type Filter struct {
+	States      []State
+	Workload    string // exact, or with a final `*`
+	Detector    string
+	MinSeverity baseline.Severity
+	Since       Time // last seen at or after, event time
+	Limit       int
+}
+
+// List gives incidents, the most severe first, then the one seen last.
+func (m *Manager) List(f Filter) []Incident {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := []Incident{}
+	for _, e := range m.incidents {
+		if (len(f.States) == 0 || slices.Contains(f.States, e.State)) && glob(f.Workload, e.Workload) && e.Severity >= f.MinSeverity &&
+			e.LastSeen >= f.Since && (f.Detector == "" || slices.Contains(e.Detectors(), f.Detector)) {
+			out = append(out, e.clone())
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Incident) int {
+		return cmp.Or(cmp.Compare(b.Severity, a.Severity), cmp.Compare(b.LastSeen, a.LastSeen), strings.Compare(a.ID, b.ID))
+	})
+	if f.Limit > 0 && len(out) > f.Limit {
+		out = out[:f.Limit]
+	}
+	return out
+}
+
+// Incidents gives all incidents in the order in which they opened.
+func (m *Manager) Incidents() []Incident {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := []Incident{}
+	for _, e := range m.incidents {
+		out = append(out, e.clone())
+	}
+	return out
+}
+
+// Get finds an incident by its id or an unambiguous prefix of it; errors are ErrNotFound and ErrAmbiguous.
+func (m *Manager) Get(id string) (Incident, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, err := m.find(id)
+	if err != nil {
+		return Incident{}, err
+	}
+	return e.clone(), nil
+}
+
+func (m *Manager) find(id string) (*entry, error) {
+	if e := m.byID[id]; e != nil {
+		return e, nil
+	}
+	var found *entry
+	for _, e := range m.incidents {
+		if id == "" || !strings.HasPrefix(e.ID, id) {
+			continue
+		}
+		if found != nil {
+			return nil, fmt.Errorf("incident %q: %w: it could be %s or %s", id, ErrAmbiguous, found.ID, e.ID)
+		}
+		found = e
+	}
+	if found == nil {
+		return nil, fmt.Errorf("incident %q: %w", id, ErrNotFound)
+	}
+	return found, nil
+}
+
+// Ack says that a person has seen the incident. It stays acknowledged while more is found; reminders stop.
+func (m *Manager) Ack(id, who, why string) (Incident, error) {
+	return m.triage(id, func(c *Change, e *entry) error {
+		if e.State != Open {
+			return fmt.Errorf("incident %s is %s: only an open one can be acknowledged", e.ID, e.State)
+		}
+		e.State = Acknowledged
+		m.record(c, who, e.ID, "acknowledged", why)
+		m.tellAs(c, e, Acknowledge, "acknowledged by "+who, true)
+		return nil
+	})
+}
+
+// Close ends the incident with a verdict. The same story stays quiet for Config.ReopenWindow after benign and false-positive.
+func (m *Manager) Close(id string, v Verdict, who, why string) (Incident, error) {
+	if _, err := ParseVerdict(string(v)); err != nil {
+		return Incident{}, err
+	}
+	return m.triage(id, func(c *Change, e *entry) error {
+		if e.State == Closed {
+			return fmt.Errorf("incident %s is closed as %s already", e.ID, e.Verdict)
+		}
+		m.close(c, e, v, who, why, true)
+		c.Incidents = nil // triage keeps it
+		return nil
+	})
+}
+
+// Reopen undoes a close: the same findings, the next generation.
+func (m *Manager) Reopen(id, who, why string) (Incident, error) {
+	return m.triage(id, func(c *Change, e *entry) error {
+		if e.State != Closed {
+			return fmt.Errorf("incident %s is %s: only a closed one can be reopened", e.ID, e.State)
+		}
+		w := m.workload(e.Workload)
+		if w.open != nil {
+			return fmt.Errorf("incident %s of the same workload is open: new findings go there", w.open.ID)
+		}
+		last := e.Generation
+		m.reopen(w, e)
+		for i := range e.Findings {
+			f := &e.Findings[i]
+			if f.Generation != last {
+				continue
+			}
+			f.Generation, f.Verdict, f.VerdictAt, f.Allowed = e.Generation, "", 0, 0
+			if w.hush[story(f)] == e {
+				delete(w.hush, story(f))
+			}
+		}
+		e.LastSeen = max(e.LastSeen, Time(m.now)) // quiet is counted from now
+		e.recompute()
+		m.record(c, who, e.ID, fmt.Sprintf("reopened, generation %d", e.Generation), why)
+		m.tell(c, e, Trigger, "reopened by "+who)
+		return nil
+	})
+}
+
+func (m *Manager) triage(id string, do func(*Change, *entry) error) (out Incident, err error) {
+	err = m.change(func(c *Change) error {
+		e, err := m.find(id)
+		if err != nil {
+			return err
+		}
+		if err := do(c, e); err != nil {
+			return err
+		}
+		c.keep(e)
+		out = e.clone()
+		return nil
+	})
+	return out, err
+}
+
+// Audit lists what was done to an incident; "" is everything, the newest thousand.
+func (m *Manager) Audit(incident string) ([]Audit, error) {
+	if incident != "" {
+		in, err := m.Get(incident)
+		if err != nil {
+			return nil, err
+		}
+		incident = in.ID
+	}
+	return m.journal.Audit(incident)
+}
+
+// Deliveries lists what was handed over for an incident, by its id or an unambiguous prefix.
+func (m *Manager) Deliveries(id string) ([]DeliveryRow, error) {
+	in, err := m.Get(id)
+	if err != nil {
+		return nil, err
+	}
+	return m.journal.Deliveries(in.ID)
+}
+
+// AllowAdd adds a rule, and applies it at once to what is open: an incident whose findings are all covered closes as benign. It returns
+// the rule with its id and the incidents that changed.
+func (m *Manager) AllowAdd(r AllowRule) (AllowRule, []Incident, error) {
+	rules, changed, err := m.allow([]AllowRule{r})
+	if len(rules) == 0 {
+		return AllowRule{}, changed, err
+	}
+	return rules[0], changed, err
+}
+
+// AllowFrom adds the narrowest rules that cover all findings of an incident.
+func (m *Manager) AllowFrom(id, owner, comment string, expires time.Time) ([]AllowRule, []Incident, error) {
+	in, err := m.Get(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	var rules []AllowRule
+	for i := range in.Findings {
+		f := &in.Findings[i]
+		if f.Generation != in.Generation || f.Allowed != 0 {
+			continue
+		}
+		r := ruleFor(in.Workload, f)
+		r.Owner, r.Comment = owner, comment
+		if !expires.IsZero() {
+			r.Expires = Wall(expires)
+		}
+		if !slices.Contains(rules, r) {
+			rules = append(rules, r)
+		}
+	}
+	if len(rules) == 0 {
+		return nil, nil, fmt.Errorf("incident %s has no finding that is not allowed already", in.ID)
+	}
+	return m.allow(rules)
+}
+
+func (m *Manager) allow(rules []AllowRule) (added []AllowRule, changed []Incident, err error) {
+	err = m.change(func(c *Change) error {
+		for i := range rules {
+			if err := rules[i].check(c.At.Std()); err != nil {
+				return err
+			}
+		}
+		for _, r := range rules {
+			r.ID, r.Created, r.Hits, r.LastHit = 1, c.At, 0, 0
+			for i := range m.rules {
+				r.ID = max(r.ID, m.rules[i].ID+1)
+			}
+			m.record(c, r.Owner, "", fmt.Sprintf("allow rule %d added", r.ID), r.Comment)
+			m.rules = append(m.rules, r)
+			added = append(added, r)
+			changed = append(changed, m.apply(c, &m.rules[len(m.rules)-1])...)
+		}
+		for _, r := range m.rules[len(m.rules)-len(added):] {
+			c.Rules = append(c.Rules, r)
+		}
+		added = slices.Clone(c.Rules)
+		return nil
+	})
+	return added, changed, err
+}
+
+// apply holds a new rule against what is open.
+func (m *Manager) apply(c *Change, r *AllowRule) (changed []Incident) {
+	for _, e := range m.openEntries() {
+		hit, left := 0, 0
+		for i := range e.Findings {
+			f := &e.Findings[i]
+			switch {
+			case !f.counts(e.Generation):
+			case r.covers(e.Workload, f):
+				f.Allowed = r.ID
+				hit++
+			default:
+				left++
+			}
+		}
+		if hit == 0 {
+			continue
+		}
+		r.Hits, r.LastHit = r.Hits+hit, c.At
+		if left == 0 {
+			m.close(c, e, Benign, wharfwatch, fmt.Sprintf("allow rule %d", r.ID), false)
+		} else {
+			e.recompute()
+			m.record(c, wharfwatch, e.ID, "findings allowed", fmt.Sprintf("allow rule %d", r.ID))
+			m.refresh(c, e)
+			c.keep(e)
+		}
+		changed = append(changed, e.clone())
+	}
+	return changed
+}
+
+// AllowList gives the rules, oldest first, expired ones too.
+func (m *Manager) AllowList() []AllowRule {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]AllowRule{}, m.rules...)
+}
+
+// AllowRemove takes a rule away: what it covered is told again when it is found again.
+func (m *Manager) AllowRemove(id int, who, why string) error {
+	return m.change(func(c *Change) error {
+		i := slices.IndexFunc(m.rules, func(r AllowRule) bool { return r.ID == id })
+		if i < 0 {
+			return fmt.Errorf("allow rule %d: %w", id, ErrNotFound)
+		}
+		m.rules = slices.Delete(m.rules, i, i+1)
+		c.Unruled = []int{id}
+		m.record(c, who, "", fmt.Sprintf("allow rule %d removed", id), why)
+		return nil
+	})
+}
+
+// SilenceAdd adds a silence; its id is chosen here.
+func (m *Manager) SilenceAdd(s Silence) (Silence, error) {
+	err := m.change(func(c *Change) error {
+		if err := s.check(c.At.Std()); err != nil {
+			return err
+		}
+		s.ID = 1
+		for i := range m.silences {
+			s.ID = max(s.ID, m.silences[i].ID+1)
+		}
+		m.silences = append(m.silences, s)
+		c.Silences = []Silence{s}
+		m.record(c, s.Author, "", fmt.Sprintf("silence %d added", s.ID), s.Comment)
+		return nil
+	})
+	return s, err
+}
+
+// SilenceList gives the silences, oldest first, ended ones too.
+func (m *Manager) SilenceList() []Silence {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return append([]Silence{}, m.silences...)
+}
+
+// SilenceExpire ends a silence now.
+func (m *Manager) SilenceExpire(id int, who, why string) error {
+	return m.change(func(c *Change) error {
+		i := slices.IndexFunc(m.silences, func(s Silence) bool { return s.ID == id })
+		if i < 0 {
+			return fmt.Errorf("silence %d: %w", id, ErrNotFound)
+		}
+		if m.silences[i].Ends <= c.At {
+			return errors.New("the silence has ended already")
+		}
+		m.silences[i].Ends = c.At
+		m.silences[i].Starts = min(m.silences[i].Starts, c.At)
+		c.Silences = []Silence{m.silences[i]}
+		m.record(c, who, "", fmt.Sprintf("silence %d expired", id), why)
+		return nil
+	})
+}
+
+// Silenced says until when notification about an incident is stopped; false when it is not.
+func (m *Manager) Silenced(in *Incident) (until Time, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := Wall(m.wall())
+	for i := range m.silences {
+		if s := &m.silences[i]; s.active(now) && s.matches(in) {
+			until, ok = max(until, s.Ends), true
+		}
+	}
+	return until, ok
+}
