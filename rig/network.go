@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -141,13 +140,8 @@ func (r *Rig) chooseIptables() error {
 		if _, err := output(r.HostExec(context.Background(), append([]string{variant}, remove...)...)); err != nil {
 			return err
 		}
-		r.path = searchPath()
 		if variant == "iptables" {
 			return nil
-		}
-		bin := filepath.Join(r.dir, "bin")
-		if err := os.MkdirAll(bin, 0o755); err != nil {
-			return err
 		}
 		for _, name := range []string{"iptables", "iptables-save", "iptables-restore", "ip6tables", "ip6tables-save", "ip6tables-restore"} {
 			family, rest, _ := strings.Cut(name, "tables")
@@ -155,11 +149,10 @@ func (r *Rig) chooseIptables() error {
 			if target == "" {
 				continue
 			}
-			if err := os.Symlink(target, filepath.Join(bin, name)); err != nil {
+			if err := r.shadow(name, func(path string) error { return os.Symlink(target, path) }); err != nil {
 				return err
 			}
 		}
-		r.path = bin + ":" + r.path
 		return nil
 	}
 	return fmt.Errorf("no iptables can write NAT rules on this kernel: %w", errors.Join(tried...))

@@ -8,7 +8,8 @@
 //
 // Control groups are the machine's: a v2 mount, the hybrid layout (v1 controllers with v2 in unified) and pure v1 all do for dockerd
 // 20.10 and newer; where there are none, v2 is mounted. iptables is whichever of the default, legacy and nft variants can write NAT rules in the new namespace on the
-// running kernel; dockerd finds it through its PATH.
+// running kernel; dockerd finds it through its PATH. So it does a runc that leaves out capabilities that the machine withholds even from root: without
+// it no privileged container would start there.
 //
 // Only tests import it. It drives the engine with the docker command, as a user would.
 package rig
@@ -53,7 +54,7 @@ type Rig struct {
 	t      testing.TB
 	o      Options
 	dir    string
-	path   string // PATH of dockerd, with the iptables that works
+	path   string // PATH of dockerd, with what shadow put in front
 	engine *exec.Cmd
 	exited chan struct{} // closed when engine has ended
 }
@@ -69,7 +70,7 @@ func Start(t testing.TB, o Options) *Rig {
 	}
 	sweep(t)
 	r := &Rig{
-		t: t, o: o, Bridge: "docker0", BridgeNet: netip.MustParsePrefix("172.29.0.1/16"), Uplink: "up0", RouterLink: "rt0",
+		t: t, o: o, path: searchPath(), Bridge: "docker0", BridgeNet: netip.MustParsePrefix("172.29.0.1/16"), Uplink: "up0", RouterLink: "rt0",
 	}
 	t.Cleanup(r.close)
 	if err := r.claim(); err != nil {
@@ -79,6 +80,9 @@ func Start(t testing.TB, o Options) *Rig {
 		t.Fatalf("rig: %v", err)
 	}
 	if err := r.chooseIptables(); err != nil {
+		t.Fatalf("rig: %v", err)
+	}
+	if err := r.shimRunc(); err != nil {
 		t.Fatalf("rig: %v", err)
 	}
 	if !o.NoEngine {

@@ -65,6 +65,9 @@ func TestLiveRig(t *testing.T) {
 			}
 		}
 	}
+	if state := r.Docker("inspect", "-f", "{{.State.Running}} {{.HostConfig.Privileged}}", r.Run("--privileged", image, "sleep")); state != "true true" {
+		t.Errorf("a privileged container: %s, want it running", state)
+	}
 	if !strings.HasPrefix(beat.From, "172.29.") || time.Since(beat.Time) > time.Minute {
 		t.Errorf("the actor told %+v, want a time and its own address", beat)
 	}
