@@ -70,10 +70,11 @@ func lifetime(c *Container) []Event {
 
 func inventoryContainers(data []byte, engine string) ([]*Container, error) {
 	var out []*Container
-	at := map[string]int{} // id -> place in out
+	place := map[string]int{} // id -> index in out
 	index := 0
 	dec := json.NewDecoder(bytes.NewReader(data))
 	for {
+		at := dec.InputOffset()
 		start, err := dec.Token()
 		if errors.Is(err, io.EOF) {
 			return out, nil
@@ -82,7 +83,7 @@ func inventoryContainers(data []byte, engine string) ([]*Container, error) {
 			err = fmt.Errorf("expected '[', the start of an array of containers as docker inspect prints it")
 		}
 		if err != nil {
-			return nil, inventoryError(data, dec.InputOffset(), index, err)
+			return nil, inventoryError(data, at, index, err)
 		}
 		for dec.More() {
 			var raw json.RawMessage
@@ -94,10 +95,10 @@ func inventoryContainers(data []byte, engine string) ([]*Container, error) {
 			if err != nil {
 				return nil, inventoryError(data, begin, index, err)
 			}
-			if i, seen := at[c.ID]; seen {
+			if i, seen := place[c.ID]; seen {
 				out[i] = c
 			} else {
-				at[c.ID] = len(out)
+				place[c.ID] = len(out)
 				out = append(out, c)
 			}
 			index++
@@ -108,22 +109,25 @@ func inventoryContainers(data []byte, engine string) ([]*Container, error) {
 	}
 }
 
-// inventoryError finds line and column. base is where the value being read begins; a type error's offset counts from there, a
-// syntax error's from the beginning of the file.
-func inventoryError(data []byte, base int64, index int, err error) error {
-	offset := base
-	var syntax *json.SyntaxError
+// inventoryError finds line and column. at is where the value begins that could not be read, or the separator before it.
+func inventoryError(data []byte, at int64, index int, err error) error {
 	var typed *json.UnmarshalTypeError
+	var syntax *json.SyntaxError
 	switch {
 	case errors.As(err, &typed):
-		offset += typed.Offset
+		at += typed.Offset - 1 // the offset is behind the last byte read
 		err = fmt.Errorf("%s is %s", cmp.Or(typed.Field, "it"), typed.Value)
 	case errors.As(err, &syntax):
-		offset = syntax.Offset
+		rest := bytes.TrimLeft(data[at:], ", \t\r\n")
+		at = int64(len(data) - len(rest))
+		// A Decoder's own offsets are not of the file. Where a parser of the rest alone sees nothing, the separator is wrong.
+		if again := (*json.SyntaxError)(nil); errors.As(json.Unmarshal(rest, new(json.RawMessage)), &again) && again.Error() == syntax.Error() {
+			at += again.Offset - 1
+		}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		offset, err = int64(len(data)), errors.New("the file ends inside the array")
+		at, err = int64(len(data)), errors.New("the file ends inside the array")
 	}
-	before := data[:min(max(offset, 0), int64(len(data)))]
+	before := data[:min(max(at, 0), int64(len(data)))]
 	line := bytes.Count(before, []byte("\n")) + 1
 	column := len(before) - bytes.LastIndexByte(before, '\n')
 	return fmt.Errorf("inventory, container %d (line %d, column %d): %w", index, line, column, err)

@@ -59,8 +59,8 @@ func (h *hostConfig) securityOpt() []string {
 		switch {
 		case key == "no-new-privileges", key == "writable-cgroups" && value == "false":
 			continue
-		case key == "label" && value == "disable" && h.Privileged:
-			continue // the engine adds it to every privileged container
+		case key == "label" && value == "disable" && (h.Privileged || h.PidMode == "host" || h.IpcMode == "host"):
+			continue // the engine adds it by itself
 		case key == "seccomp" && value == "builtin", key == "apparmor" && value == "docker-default":
 			continue
 		case key == "seccomp" && value != "unconfined":
