@@ -70,7 +70,6 @@ type frameReader struct {
 	failed   error
 	order    binary.ByteOrder
 	ng       bool
-	snap     uint32
 	scale    int64 // ns per unit of the fraction
 	link     uint32
 	ifaces   []ngInterface
