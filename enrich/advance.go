@@ -177,7 +177,8 @@ func (t *Table) lookOpen(s *shard, n uint8, i uint32, c *conn) {
 
 // next is the second at which an open conn is looked at again.
 func (t *Table) next(s *shard, c *conn) uint32 {
-	return min(max(c.reported, s.second)+minute, uint32((c.last+t.idle(c))/second)+1)
+	end := uint32((c.last+t.idle(c))/second) + 1
+	return min(s.second+minute, max(end, s.second+t.linger())) // late exports deserve the linger too
 }
 
 func (t *Table) linger() uint32 { return uint32(t.c.Connections.Linger / second) }

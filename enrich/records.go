@@ -289,6 +289,9 @@ func (t *Table) cut(c *conn, r *flow.Record, length int64) {
 	}
 }
 
+// halfDone is the most silence that a TCP connection survives after one side's FIN: exporters often show one direction only.
+const halfDone = 20 * second
+
 // idle is the silence in ns after which a conn is over.
 func (t *Table) idle(c *conn) int64 {
 	n := &t.c.Connections
@@ -300,6 +303,14 @@ func (t *Table) idle(c *conn) int64 {
 		base = n.UDPIdle
 	}
 	if c.bits&bitCut == 0 {
+		if c.proto == flow.TCP {
+			switch seen := c.tcp[0] | c.tcp[1]; {
+			case seen&flow.FIN != 0:
+				return min(int64(base), halfDone)
+			case seen == flow.SYN: // nobody answers
+				return int64(min(base, n.OtherIdle))
+			}
+		}
 		return int64(base)
 	}
 	return max(int64(max(base, n.ExportedIdle)), t.exporter.list[c.exporter].longest*3/2)

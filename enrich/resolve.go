@@ -31,19 +31,13 @@ const (
 	willBind          // an address of a container network
 )
 
-// tier is one way to find a container; it reports whether it decided. The tiers are asked in order and the first answer counts
-// (attribution.md 5). Sockets of shared namespaces, NAT, sockets of the host and published ports take their places between the two
-// that there are. A container with the host's network has no address of its own: its flows end at byLabel with ReasonHost, when
-// the host's addresses are known.
-type tier func(*Table, *query, *verdict) bool
-
-func (t *Table) resolve(q *query) (a verdict) {
-	for _, ask := range t.tiers {
-		if ask(t, q, &a) {
-			break
-		}
-	}
-	return a
+// resolve asks the tiers in order; the first answer counts. Sockets of shared namespaces, NAT, sockets of the host
+// and published ports take their places between the two that there are. A container with the host's network has no address of its
+// own: its flows end at byLabel with ReasonHost, when the host's addresses are known. Direct calls, because a list of functions would
+// put every query on the heap.
+func (t *Table) resolve(q *query) (v verdict) {
+	_ = t.byAddress(q, &v) || t.byLabel(q, &v)
+	return v
 }
 
 // byAddress asks the index. One holder over the whole interval is exact: first without, then with the tolerance for clocks that

@@ -29,9 +29,9 @@ type shard struct {
 	most   int
 
 	wheel  [wheelSize][]timer
-	spare  []timer
 	timers int    // entries, stale ones included
 	second uint32 // the last one looked at
+	busy   bool   // in advance: the wheel must not be swept
 	hand   uint32 // of the eviction clock
 }
 
@@ -138,7 +138,7 @@ func (s *shard) at(i uint32, second uint32) {
 	b := &s.wheel[second%wheelSize]
 	*b = append(*b, timer{i, c.gen})
 	s.timers++
-	if s.timers > 2*s.live+4*chunkSize {
+	if !s.busy && s.timers > 2*s.live+4*chunkSize {
 		s.sweep()
 	}
 }
@@ -167,13 +167,13 @@ func (s *shard) advance(second uint32, look func(i uint32, c *conn)) {
 	if second-s.second > wheelSize {
 		from = second - wheelSize + 1
 	}
-	s.second = second
+	s.second, s.busy = second, true
 	for b := from; b <= second; b++ {
 		w := &s.wheel[b%wheelSize]
-		list := *w
-		*w = s.spare[:0]
-		s.timers -= len(list)
-		for _, t := range list {
+		n := len(*w)
+		for k := range n { // what is added meanwhile comes behind
+			t := (*w)[k]
+			s.timers--
 			c := s.conn(t.conn)
 			switch {
 			case c.gen != t.gen:
@@ -184,8 +184,9 @@ func (s *shard) advance(second uint32, look func(i uint32, c *conn)) {
 				look(t.conn, c)
 			}
 		}
-		s.spare = list
+		*w = (*w)[:copy(*w, (*w)[n:])]
 	}
+	s.busy = false
 }
 
 // victim picks the conn to give up: of some that the hand passes, the one worth least, and of those the one that is quiet longest.

@@ -23,7 +23,6 @@ type Table struct {
 	engines  []engine
 	names    names
 	exporter exporters
-	tiers    []tier
 	count    counters
 
 	now     int64 // event time of the last Advance
@@ -59,7 +58,6 @@ func newTable(c Config, set *metrics.Set, s seed) *Table {
 		t.shards = append(t.shards, newShard(max(c.Connections.Max/c.Connections.Shards, 64)))
 	}
 	t.quota = int32(max(float64(c.Connections.Max)*c.Connections.ContainerShare, 16))
-	t.tiers = []tier{(*Table).byAddress, (*Table).byLabel}
 	t.exporter = newExporters()
 	for _, e := range c.Docker {
 		t.engine(e.Name)

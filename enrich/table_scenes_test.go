@@ -15,7 +15,7 @@ import (
 	"github.com/wharfwatch/wharfwatch/flow"
 )
 
-// t0 is a whole minute of event time.
+// t0 is a done minute of event time.
 const t0 int64 = 1_790_000_040 * second
 
 // rig is a Table, an engine that is live, and everything the Table said.
@@ -52,7 +52,7 @@ func box(name string) *Container {
 	return &Container{ID: fmt.Sprintf("%064x", name), Name: name, Engine: "local", Workload: "name:" + name, Running: true}
 }
 
-func addr(s string) flow.Addr {
+func ipAddr(s string) flow.Addr {
 	a, err := flow.ParseAddr(s)
 	if err != nil {
 		panic(err)
@@ -63,7 +63,7 @@ func addr(s string) flow.Addr {
 func (r *rig) bind(kind EventKind, c *Container, ip string, at int64) {
 	r.Event(&Event{
 		Time: at, Kind: kind, Engine: c.Engine, Container: c,
-		Binding: &Binding{NetworkID: "net1", Network: "bridge", Addrs: []flow.Addr{addr(ip)}},
+		Binding: &Binding{NetworkID: "net1", Network: "bridge", Addrs: []flow.Addr{ipAddr(ip)}},
 	})
 }
 
@@ -147,8 +147,8 @@ func (r *rig) want(t *testing.T, want ...string) {
 
 var tupleText = regexp.MustCompile(`^(\S+):(\d+)>(\S+):(\d+)$`)
 
-// rec makes a record from "172.18.0.5:40000>203.0.113.9:443"; times are seconds after t0.
-func rec(tuple string, first, last float64, bytes uint64, flags uint8) flow.Record {
+// slice makes a record from "172.18.0.5:40000>203.0.113.9:443"; times are seconds after t0.
+func slice(tuple string, first, last float64, bytes uint64, flags uint8) flow.Record {
 	m := tupleText.FindStringSubmatch(tuple)
 	port := func(s string) uint16 {
 		p, err := strconv.ParseUint(s, 10, 16)
@@ -158,23 +158,23 @@ func rec(tuple string, first, last float64, bytes uint64, flags uint8) flow.Reco
 		return uint16(p)
 	}
 	return flow.Record{
-		First: t0 + int64(first*second), Last: t0 + int64(last*second), Src: addr(m[1]), Dst: addr(m[3]),
+		First: t0 + int64(first*second), Last: t0 + int64(last*second), Src: ipAddr(m[1]), Dst: ipAddr(m[3]),
 		SrcPort: port(m[2]), DstPort: port(m[4]), Proto: flow.TCP, TCPFlags: flags, Bytes: bytes, Packets: 5, Sampling: 1,
-		Exporter: addr("192.0.2.1"), InIf: 1,
+		Exporter: ipAddr("192.0.2.1"), InIf: 1,
 	}
 }
 
 const (
-	asking = flow.SYN | flow.ACK | flow.PSH
-	whole  = asking | flow.FIN
-	out    = "172.18.0.5:40000>203.0.113.9:443"
-	back   = "203.0.113.9:443>172.18.0.5:40000"
+	asks      = flow.SYN | flow.ACK | flow.PSH
+	done      = asks | flow.FIN
+	outTuple  = "172.18.0.5:40000>203.0.113.9:443"
+	backTuple = "203.0.113.9:443>172.18.0.5:40000"
 )
 
 func TestOneShortConnection(t *testing.T) {
 	r := newRig(nil)
 	r.connect("web", "172.18.0.5", t0-second)
-	r.Records([]flow.Record{rec(out, .1, .4, 500, whole), rec(back, .12, .4, 9000, whole)})
+	r.Records([]flow.Record{slice(outTuple, .1, .4, 500, done), slice(backTuple, .12, .4, 9000, done)})
 	r.run(t0 + 10*second)
 	r.want(t, "0.1 open+close web 172.18.0.5:40000>203.0.113.9:443/6 local sent 500/500 got 9000/9000 ip exact")
 	if live := r.shards[0].live; live != 0 {
@@ -198,7 +198,7 @@ func TestKeepAliveOfFourHoursIsOneOpen(t *testing.T) {
 				flags |= flow.FIN
 			}
 			r.run(t0 + int64(at+timeout+2)*second)
-			r.Records([]flow.Record{rec(out, at+.01, at+timeout-.5, 100, flags), rec(back, at+.02, at+timeout-.4, 200, flags)})
+			r.Records([]flow.Record{slice(outTuple, at+.01, at+timeout-.5, 100, flags), slice(backTuple, at+.02, at+timeout-.4, 200, flags)})
 			sent += 100
 		}
 		r.run(t0 + int64(end+200)*second)
@@ -226,7 +226,7 @@ func TestUpdatesAreOncePerMinute(t *testing.T) {
 	r := newRig(nil)
 	r.connect("web", "172.18.0.5", t0-second)
 	for s := range 200 {
-		x := rec(out, float64(s), float64(s)+.5, 10, flow.ACK)
+		x := slice(outTuple, float64(s), float64(s)+.5, 10, flow.ACK)
 		x.Flags = flow.FlagPackets
 		if s == 0 {
 			x.TCPFlags |= flow.SYN
@@ -250,7 +250,7 @@ func TestBothEndsAreContainers(t *testing.T) {
 	r.connect("web", "172.18.0.5", t0-second)
 	r.connect("db", "172.18.0.6", t0-second)
 	r.Records([]flow.Record{
-		rec("172.18.0.6:5432>172.18.0.5:40000", .2, .5, 70, whole), rec("172.18.0.5:40000>172.18.0.6:5432", .1, .5, 30, whole),
+		slice("172.18.0.6:5432>172.18.0.5:40000", .2, .5, 70, done), slice("172.18.0.5:40000>172.18.0.6:5432", .1, .5, 30, done),
 	})
 	r.run(t0 + second)
 	r.want(t,
@@ -266,8 +266,8 @@ func TestBothEndsAreContainers(t *testing.T) {
 func TestDuplicatesCountOnce(t *testing.T) {
 	r := newRig(nil)
 	r.connect("web", "172.18.0.5", t0-second)
-	second := func(x flow.Record) flow.Record { x.Exporter = addr("192.0.2.2"); return x }
-	a, b := rec(out, .1, .4, 500, whole), rec(back, .12, .4, 9000, whole)
+	second := func(x flow.Record) flow.Record { x.Exporter = ipAddr("192.0.2.2"); return x }
+	a, b := slice(outTuple, .1, .4, 500, done), slice(backTuple, .12, .4, 9000, done)
 	r.Records([]flow.Record{a, second(a), b, a})
 	r.run(t0 + 1e9)
 	r.Records([]flow.Record{second(b)})
@@ -282,9 +282,9 @@ func TestAnotherObserverTakesOverWhenTheFirstIsSilent(t *testing.T) {
 	r := newRig(nil)
 	r.connect("web", "172.18.0.5", t0-second)
 	for at := 0.0; at < 1200; at += 60 {
-		x := rec(out, at, at+59, 100, flow.ACK|flow.SYN)
+		x := slice(outTuple, at, at+59, 100, flow.ACK|flow.SYN)
 		y := x
-		y.Exporter = addr("192.0.2.2")
+		y.Exporter = ipAddr("192.0.2.2")
 		if at < 300 {
 			r.Records([]flow.Record{x})
 		}
@@ -315,7 +315,7 @@ func TestAddressReuseWithLateFlows(t *testing.T) {
 	r.run(t0 + 60*second)
 	var rs []flow.Record
 	for _, i := range []int{2, 0, 1} {
-		rs = append(rs, rec(fmt.Sprintf("172.18.0.5:4000%d>203.0.113.9:443", i), float64(2*i)+.6, float64(2*i)+1.4, 100, whole))
+		rs = append(rs, slice(fmt.Sprintf("172.18.0.5:4000%d>203.0.113.9:443", i), float64(2*i)+.6, float64(2*i)+1.4, 100, done))
 	}
 	r.Records(rs)
 	r.run(t0 + 61*second)
@@ -333,7 +333,7 @@ func TestConfidence(t *testing.T) {
 		a := r.connect("a", "172.18.0.5", t0)
 		r.bind(Disconnect, a, "172.18.0.5", t0+10*second)
 		r.connect("b", "172.18.0.5", t0+11*second)
-		r.Records([]flow.Record{rec(out, first, last, 1, asking)})
+		r.Records([]flow.Record{slice(outTuple, first, last, 1, asks)})
 		r.run(t0 + 40*second)
 		got := "nobody"
 		if len(r.flows) > 0 {
@@ -360,11 +360,11 @@ func TestConfidence(t *testing.T) {
 func TestVerdictStays(t *testing.T) {
 	r := newRig(nil)
 	a := r.connect("a", "172.18.0.5", t0)
-	r.Records([]flow.Record{rec(out, 1, 2, 1, asking)})
+	r.Records([]flow.Record{slice(outTuple, 1, 2, 1, asks)})
 	r.run(t0 + 3*second)
 	r.bind(Disconnect, a, "172.18.0.5", t0+4*second)
 	r.connect("b", "172.18.0.5", t0+5*second)
-	r.Records([]flow.Record{rec(out, 2, 6, 1, flow.ACK)})
+	r.Records([]flow.Record{slice(outTuple, 2, 6, 1, flow.ACK)})
 	r.run(t0 + 200*second)
 	for _, x := range r.flows {
 		if x.Container.Name != "a" || x.Confidence != Exact {
@@ -382,7 +382,7 @@ func TestHold(t *testing.T) {
 		r := newRig(nil)
 		r.engines[0].progress = t0
 		r.connect("other", "172.18.0.9", t0-second)
-		r.Records([]flow.Record{rec(out, .5, .6, 100, asking)})
+		r.Records([]flow.Record{slice(outTuple, .5, .6, 100, asks)})
 		r.run(t0 + second)
 		return r
 	}
@@ -426,7 +426,7 @@ func TestHold(t *testing.T) {
 		r.run(t0 + 5*second)
 		r.connect("web", "172.18.0.5", t0+4e8)
 		for s := 6; s < 50; s++ {
-			r.Records([]flow.Record{rec(out, float64(s), float64(s), 100, flow.ACK)})
+			r.Records([]flow.Record{slice(outTuple, float64(s), float64(s), 100, flow.ACK)})
 			r.run(t0 + int64(s+1)*second)
 		}
 		if len(r.flows) == 0 || r.flows[0].Kind != Open || r.flows[0].Container.Name != "web" || r.flows[0].Start != t0+5e8 {
@@ -444,7 +444,7 @@ func TestReasons(t *testing.T) {
 			c.Addresses.Networks = []string{"10.20.0.0/16"}
 		})
 		r.connect("web", "172.18.0.5", t0-second)
-		r.Records([]flow.Record{rec(tuple, 0, 1, 1, 0)})
+		r.Records([]flow.Record{slice(tuple, 0, 1, 1, 0)})
 		r.run(t0 + 5*second)
 		r.want(t)
 		if n := r.metric(fmt.Sprintf("wharfwatch_flows_unattributed_total{reason=%q}", want)); n != 1 {
@@ -462,7 +462,7 @@ func TestReasons(t *testing.T) {
 
 	set := metrics.NewSet()
 	r := &rig{set: set, Table: newTable(Default(), set, seed{1, 3, 5, 7})}
-	r.Records([]flow.Record{rec(out, 0, 1, 1, 0)})
+	r.Records([]flow.Record{slice(outTuple, 0, 1, 1, 0)})
 	r.run(t0 + 5*second)
 	if n := r.metric(`wharfwatch_flows_unattributed_total{reason="no-engine"}`); n != 1 {
 		t.Error("no engine, but not counted so")
@@ -497,20 +497,20 @@ func TestOpener(t *testing.T) {
 			t.Errorf("got %s, want %s: %s", got, want, say(r.flows[0]))
 		}
 	}
-	f("remote", rec(in, 0, 0, 60, flow.SYN))
-	f("local", rec(out, 0, 0, 60, flow.SYN))
-	f("remote", rec(reply, .1, 1, 60, asking), rec(in, .05, 1, 60, asking)) // the earlier SYN
-	f("remote", pk(rec(reply, 0, 1, 60, asking), flow.FlagReply), pk(rec(in, 0, 1, 60, asking), 0))
-	f("remote", pk(rec(in, 0, 1, 60, asking), 0))
-	f("unknown midstream", pk(rec(reply, 0, 1, 60, flow.ACK), 0), pk(rec(in, .1, 1, 60, flow.ACK), flow.FlagReply))
-	f("local midstream", pk(rec(back, 0, 1, 60, flow.ACK), 0), pk(rec(out, .1, 1, 60, flow.ACK), flow.FlagReply)) // port 443
-	f("local midstream", rec(out, 0, 1, 60, flow.ACK))
-	f("local", rec(out, 0, 1, 60, 0))                                      // no flags in the export: not midstream
-	f("remote", udp(rec("172.18.0.5:9999>203.0.113.9:5000", 0, 1, 60, 0))) // a published port
-	f("local", udp(rec("203.0.113.9:53>172.18.0.5:5000", 0, 1, 60, 0)))    // only the answer was seen
-	f("local", udp(rec("172.18.0.5:7000>203.0.113.9:7001", 0, 1, 60, 0)), udp(rec("203.0.113.9:7001>172.18.0.5:7000", .1, 1, 60, 0)))
-	f("remote", icmp(rec("172.18.0.5:0>203.0.113.9:0", 0, 1, 60, 0), 0), icmp(rec("203.0.113.9:0>172.18.0.5:0", .1, 1, 60, 0), 8))
-	one := rec(reply, .1, .1, 60, flow.SYN|flow.ACK)
+	f("remote", slice(in, 0, 0, 60, flow.SYN))
+	f("local", slice(outTuple, 0, 0, 60, flow.SYN))
+	f("remote", slice(reply, .1, 1, 60, asks), slice(in, .05, 1, 60, asks)) // the earlier SYN
+	f("remote", pk(slice(reply, 0, 1, 60, asks), flow.FlagReply), pk(slice(in, 0, 1, 60, asks), 0))
+	f("remote", pk(slice(in, 0, 1, 60, asks), 0))
+	f("unknown midstream", pk(slice(reply, 0, 1, 60, flow.ACK), 0), pk(slice(in, .1, 1, 60, flow.ACK), flow.FlagReply))
+	f("local midstream", pk(slice(backTuple, 0, 1, 60, flow.ACK), 0), pk(slice(outTuple, .1, 1, 60, flow.ACK), flow.FlagReply)) // port 443
+	f("local midstream", slice(outTuple, 0, 1, 60, flow.ACK))
+	f("local", slice(outTuple, 0, 1, 60, 0))                                 // no flags in the export: not midstream
+	f("remote", udp(slice("172.18.0.5:9999>203.0.113.9:5000", 0, 1, 60, 0))) // a published port
+	f("local", udp(slice("203.0.113.9:53>172.18.0.5:5000", 0, 1, 60, 0)))    // only the answer was seen
+	f("local", udp(slice("172.18.0.5:7000>203.0.113.9:7001", 0, 1, 60, 0)), udp(slice("203.0.113.9:7001>172.18.0.5:7000", .1, 1, 60, 0)))
+	f("remote", icmp(slice("172.18.0.5:0>203.0.113.9:0", 0, 1, 60, 0), 0), icmp(slice("203.0.113.9:0>172.18.0.5:0", .1, 1, 60, 0), 8))
+	one := slice(reply, .1, .1, 60, flow.SYN|flow.ACK)
 	one.Packets = 1
 	f("remote", one) // a lone SYN-ACK answers
 }
@@ -519,9 +519,9 @@ func TestOpener(t *testing.T) {
 func TestListeningPortIsLearned(t *testing.T) {
 	r := newRig(nil)
 	r.connect("web", "172.18.0.5", t0-second)
-	r.Records([]flow.Record{rec("203.0.113.9:50000>172.18.0.5:8080", 0, 0, 60, flow.SYN)})
+	r.Records([]flow.Record{slice("203.0.113.9:50000>172.18.0.5:8080", 0, 0, 60, flow.SYN)})
 	r.run(t0 + second)
-	r.Records([]flow.Record{rec("172.18.0.5:8080>203.0.113.10:50001", 1.5, 1.6, 60, flow.ACK)})
+	r.Records([]flow.Record{slice("172.18.0.5:8080>203.0.113.10:50001", 1.5, 1.6, 60, flow.ACK)})
 	r.run(t0 + 2*second)
 	if len(r.flows) != 2 || r.flows[1].Opener != OpenerRemote {
 		t.Errorf("got %v", r.flows)
@@ -532,7 +532,7 @@ func TestListeningPortIsLearned(t *testing.T) {
 func TestAddressPassesDuringAConnection(t *testing.T) {
 	r := newRig(nil)
 	ntp := func(at float64) flow.Record {
-		x := rec("172.18.0.5:123>203.0.113.9:123", at, at, 76, 0)
+		x := slice("172.18.0.5:123>203.0.113.9:123", at, at, 76, 0)
 		x.Proto = flow.UDP
 		return x
 	}
@@ -559,7 +559,7 @@ func TestTupleIsUsedAgain(t *testing.T) {
 	r.connect("web", "172.18.0.5", t0-second)
 	for i := range 3 {
 		at := float64(i) * 1.1
-		r.Records([]flow.Record{rec(out, at, at+.2, 100, whole), rec(back, at+.01, at+.2, 100, whole)})
+		r.Records([]flow.Record{slice(outTuple, at, at+.2, 100, done), slice(backTuple, at+.01, at+.2, 100, done)})
 		r.run(t0 + int64(i+1)*second)
 	}
 	r.run(t0 + 20*second)
@@ -576,7 +576,7 @@ func TestTupleIsUsedAgain(t *testing.T) {
 	udp := newRig(nil)
 	udp.connect("web", "172.18.0.5", t0-second)
 	for i := range 4 { // every 100 s with one source port: four connections, in any case
-		x := rec(out, float64(i)*100, float64(i)*100, 76, 0)
+		x := slice(outTuple, float64(i)*100, float64(i)*100, 76, 0)
 		x.Proto = flow.UDP
 		udp.Records([]flow.Record{x})
 		udp.run(t0 + int64(i*100+1)*second)
@@ -596,21 +596,21 @@ func TestNames(t *testing.T) {
 	r := newRig(nil)
 	r.connect("web", "172.18.0.5", t0-second)
 	ns := []flow.Name{
-		{Time: t0 + 1e8, Kind: flow.NameDNS, Client: addr("172.18.0.5"), Server: addr("192.0.2.53"), Name: "api.example.com", Addrs: []flow.Addr{addr("203.0.113.9")}, TTL: 30},
-		{Time: t0 + 1e8, Kind: flow.NameDNS, Client: addr("198.51.100.7"), Name: "stranger.example.com"},
+		{Time: t0 + 1e8, Kind: flow.NameDNS, Client: ipAddr("172.18.0.5"), Server: ipAddr("192.0.2.53"), Name: "api.example.com", Addrs: []flow.Addr{ipAddr("203.0.113.9")}, TTL: 30},
+		{Time: t0 + 1e8, Kind: flow.NameDNS, Client: ipAddr("198.51.100.7"), Name: "stranger.example.com"},
 	}
 	r.Names(ns)
-	ns[0].Addrs[0] = addr("0.0.0.1") // the batch is recycled
-	r.Records([]flow.Record{rec(out, .2, .4, 500, asking)})
+	ns[0].Addrs[0] = ipAddr("0.0.0.1") // the batch is recycled
+	r.Records([]flow.Record{slice(outTuple, .2, .4, 500, asks)})
 	r.run(t0 + second)
 	r.want(t, "0.2 open web 172.18.0.5:40000>203.0.113.9:443/6 local sent 500/500 got 0/0 ip exact noreply api.example.com")
-	if len(r.names) != 1 || r.names[0].Container.Name != "web" || r.names[0].Addrs[0] != addr("203.0.113.9") {
+	if len(r.names) != 1 || r.names[0].Container.Name != "web" || r.names[0].Addrs[0] != ipAddr("203.0.113.9") {
 		t.Errorf("names: %+v", r.names)
 	}
 	if n := r.metric("wharfwatch_names_unattributed_total"); n != 1 {
 		t.Errorf("%d names of nobody, want 1", n)
 	}
-	r.Records([]flow.Record{rec("172.18.0.5:40001>203.0.113.9:443", 1000, 1000, 500, asking)})
+	r.Records([]flow.Record{slice("172.18.0.5:40001>203.0.113.9:443", 1000, 1000, 500, asks)})
 	r.run(t0 + 1001*second)
 	if x := r.flows[len(r.flows)-1]; x.PeerName != "" {
 		t.Errorf("%q is still known after it expired", x.PeerName)
@@ -641,10 +641,10 @@ func TestEnginesAreScopedBySources(t *testing.T) {
 	far.Engine = "far"
 	r.bind(Connected, near, "172.17.0.2", t0-second)
 	r.bind(Connected, far, "172.17.0.2", t0-second)
-	a := rec("172.17.0.2:40000>203.0.113.9:443", .1, .2, 1, asking)
-	b := rec("172.17.0.2:40001>203.0.113.9:443", .2, .3, 1, asking)
-	c := rec("172.17.0.2:40002>203.0.113.9:443", .3, .4, 1, asking)
-	b.Exporter, c.Exporter = addr("192.0.2.2"), flow.Addr{}
+	a := slice("172.17.0.2:40000>203.0.113.9:443", .1, .2, 1, asks)
+	b := slice("172.17.0.2:40001>203.0.113.9:443", .2, .3, 1, asks)
+	c := slice("172.17.0.2:40002>203.0.113.9:443", .3, .4, 1, asks)
+	b.Exporter, c.Exporter = ipAddr("192.0.2.2"), flow.Addr{}
 	c.Flags = flow.FlagPackets
 	r.Records([]flow.Record{a, b, c})
 	r.run(t0 + second)
@@ -663,7 +663,7 @@ func TestContainersComeAndGo(t *testing.T) {
 		at := t0 + int64(i)*second
 		name := fmt.Sprintf("job%d", i)
 		c := r.connect(name, fmt.Sprintf("172.18.0.%d", 2+i%200), at)
-		r.Records([]flow.Record{rec(fmt.Sprintf("172.18.0.%d:40000>203.0.113.9:443", 2+i%200), float64(i)+.1, float64(i)+.2, 10, whole)})
+		r.Records([]flow.Record{slice(fmt.Sprintf("172.18.0.%d:40000>203.0.113.9:443", 2+i%200), float64(i)+.1, float64(i)+.2, 10, done)})
 		r.bind(Disconnect, c, fmt.Sprintf("172.18.0.%d", 2+i%200), at+5e8)
 		r.Event(&Event{Time: at + 6e8, Kind: Destroyed, Engine: "local", Container: c})
 		r.Advance(at+second, r)
@@ -690,7 +690,7 @@ func TestExplain(t *testing.T) {
 	r.bind(Connected, b, "172.18.0.5", t0+11*second)
 	f := func(ip string, port uint16, at float64, want string) {
 		t.Helper()
-		e := r.Explain(addr(ip), port, t0+int64(at*second))
+		e := r.Explain(ipAddr(ip), port, t0+int64(at*second))
 		if e.Text != want {
 			t.Errorf("got  %s\nwant %s", e.Text, want)
 		}
@@ -704,7 +704,7 @@ func TestExplain(t *testing.T) {
 	f("203.0.113.5", 0, 5, `203.0.113.5 was no container at 2026-09-21T14:14:05Z: it belongs to no known container network`)
 	f("198.51.100.1", 8080, 5, `port 8080 of 198.51.100.1 is published by "b" (name:b)`)
 	f("198.51.100.1", 22, 5, `198.51.100.1 was no container at 2026-09-21T14:14:05Z: it is an address of the host`)
-	if n := len(r.Explain(addr("172.18.0.5"), 0, t0).Holders); n != 2 {
+	if n := len(r.Explain(ipAddr("172.18.0.5"), 0, t0).Holders); n != 2 {
 		t.Errorf("%d holders, want 2", n)
 	}
 }

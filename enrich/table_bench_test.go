@@ -1,0 +1,109 @@
+package enrich
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/wharfwatch/wharfwatch/flow"
+)
+
+// load makes second after second of traffic of 512 containers: 60 % of the records are new short connections, 30 % belong to long
+// ones, 10 % answer the new ones.
+type load struct {
+	*rig
+	sink  null
+	batch []flow.Record
+	long  int
+	known bool // only records of long connections
+	at    int64
+	n     uint64
+}
+
+func newLoad(perSecond int, r *rig) *load {
+	l := &load{rig: r, batch: make([]flow.Record, perSecond), long: perSecond, at: t0}
+	for i := range 512 {
+		r.connect(fmt.Sprintf("c%d", i), fmt.Sprintf("172.18.%d.%d", i/250, 2+i%250), t0-second)
+	}
+	return l
+}
+
+func local(i uint64) flow.Addr {
+	i %= 512
+	return flow.Addr4(0xac120000 | uint32(i/250)<<8 | uint32(2+i%250))
+}
+
+func (l *load) record(x *flow.Record, i uint64, long bool) {
+	*x = flow.Record{
+		Src: local(i), Dst: flow.Addr4(0xcb007100 + uint32(i>>9)%4096), SrcPort: uint16(i), DstPort: 443, Proto: flow.TCP,
+		First: l.at, Last: l.at + second/2, Bytes: 1000, Packets: 10, Sampling: 1, Exporter: flow.Addr4(0xc0000201), InIf: 1,
+		TCPFlags: flow.SYN | flow.ACK | flow.FIN,
+	}
+	if long {
+		x.DstPort, x.TCPFlags = 8443, flow.ACK
+	}
+}
+
+// second takes one second of records and says what there is to say.
+func (l *load) second() {
+	for j := range l.batch {
+		x := &l.batch[j]
+		switch {
+		case l.known || j%10 >= 6 && j%10 < 9:
+			l.n++
+			l.record(x, l.n%uint64(l.long), true)
+		case j%10 == 9:
+			l.record(x, 1<<40+l.n, false)
+			x.Src, x.Dst, x.SrcPort, x.DstPort = x.Dst, x.Src, x.DstPort, x.SrcPort
+			x.First += 1e6
+		default:
+			l.n++
+			l.record(x, 1<<40+l.n, false)
+		}
+		x.First += int64(j) * (second / 2) / int64(len(l.batch))
+		x.Last = x.First + 1e6
+	}
+	for b := l.batch; len(b) > 0; { // as datagrams bring them
+		n := min(len(b), 30)
+		l.Records(b[:n])
+		b = b[n:]
+	}
+	l.at += second
+	l.Advance(l.at, &l.sink)
+}
+
+func benchLoad(b *testing.B, live, perSecond int, known bool) {
+	l := newLoad(perSecond, newRig(nil))
+	l.long = live
+	l.known = true
+	for range live/perSecond + 2 {
+		l.second()
+	}
+	l.known = known
+	for range 40 { // as many come as go
+		l.second()
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := 0; i < b.N; i += perSecond {
+		l.second()
+	}
+	b.ReportMetric(float64(l.shards[0].live), "live")
+}
+
+// Nanoseconds per record, Advance included. The input is made inside the measured loop; BenchmarkInput says what that takes.
+func BenchmarkRecordsKnown(b *testing.B) {
+	b.Run("1e3", func(b *testing.B) { benchLoad(b, 1_000, 20_000, true) })
+	b.Run("1e5", func(b *testing.B) { benchLoad(b, 100_000, 20_000, true) })
+}
+
+func BenchmarkRecordsNew(b *testing.B) {
+	b.Run("1e3", func(b *testing.B) { benchLoad(b, 1_000, 1_000, false) })
+	b.Run("1e5", func(b *testing.B) { benchLoad(b, 100_000, 5_000, false) })
+}
+
+func BenchmarkInput(b *testing.B) {
+	l := newLoad(20_000, newRig(nil))
+	for i := 0; b.Loop(); i++ {
+		l.record(&l.batch[i%len(l.batch)], uint64(i), false)
+	}
+}
