@@ -31,7 +31,7 @@ type EgressSpike struct {
 }
 
 func defaultEgressSpike() EgressSpike {
-	return EgressSpike{Mode: On, FloorBytes: 50e6, FloorRatio: 5, Deviations: 4, PriorFactor: 10, GraceSeconds: 90, EpisodeHours: 6}
+	return EgressSpike{Mode: On, FloorBytes: 50e6, FloorRatio: 5, Deviations: 3.8, PriorFactor: 10, GraceSeconds: 90, EpisodeHours: 6}
 }
 
 func (c EgressSpike) validate(path string, report func(path, message string)) {
@@ -101,7 +101,7 @@ func (e *egress) Flow(f *enrich.Flow) {
 		e.late.AddInt64(int64(f.Sent)) // its bin was judged: the oldest open one takes it, no byte is lost
 		bin = e.next
 	}
-	bin = min(bin, e.next+1)
+	e.advance(bin - 1) // two bins are open at a time; only a clock that jumps gets here with more
 	s := e.of(e.env.w, f.Container, bin)
 	s.open[bin&1].add(f)
 	s.active = max(s.active, bin)
@@ -123,7 +123,11 @@ func (e *egress) Tick(now int64) {
 		e.next = now / binLength
 		e.start = e.next
 	}
-	due := (now - int64(e.c.GraceSeconds)*int64(time.Second)) / binLength // the first bin that stays open
+	e.advance((now - int64(e.c.GraceSeconds)*int64(time.Second)) / binLength)
+}
+
+// advance closes the bins before due.
+func (e *egress) advance(due int64) {
 	if due-e.next > 31*binsPerDay {
 		e.closeAll() // a month without input: nothing was watched
 		e.next, e.start = due, due
@@ -192,7 +196,7 @@ func (e *egress) tell(s *sender, b *egressBin, v *spike) {
 	top := b.ranked()
 	c := top[0].container
 	f := Finding{
-		Time: e.env.now, Window: e.next * binLength, Workload: s.w.name, Instance: c, Subject: "outside addresses",
+		Time: max(e.env.now, (e.next+1)*binLength), Window: e.next * binLength, Workload: s.w.name, Instance: c, Subject: "outside addresses",
 		Severity: Medium, Score: v.score(), Learning: v.learning || e.next-s.born < learnBins,
 		Attack: []string{"T1041", "T1048", "T1567"}, Method: top[0].method, Confidence: top[0].confidence,
 		Evidence: map[string]any{

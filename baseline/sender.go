@@ -46,6 +46,10 @@ type egressSlot struct {
 
 func (s *egressSlot) deviation() float64 { return max(math.Sqrt(float64(s.variance)), minDeviation) }
 
+func (s *egressSlot) limit(c *EgressSpike) float64 {
+	return float64(s.level) + c.Deviations*s.deviation()
+}
+
 // burst is one episode above the threshold, told or not.
 type burst struct {
 	bin, last int64
@@ -64,48 +68,49 @@ type spike struct {
 	hour       int
 }
 
-// score grows with the distance: half at four deviations.
+// score grows with the distance: half at the default threshold of 3.8 deviations.
 func (v *spike) score() float64 {
 	if v.prior {
 		return .5
 	}
 	z := v.deviations * v.deviations
-	return z / (z + 16)
+	return z / (z + 14.4)
 }
 
-// judge compares a bin with the hours around it: its own and, within 15 minutes of the border, the neighbour's. A schedule that
-// slips over the full hour is not news.
+// judge compares a bin with its hour. Within 15 minutes of the border a neighbour that has bursts counts as well: a schedule that
+// slips over the full hour is no news.
 func (s *sender) judge(c *EgressSpike, bin int64, bytes uint64) spike {
 	n, y := float64(bytes), math.Log1p(float64(bytes))
 	hour := int(bin / binsPerHour % 24)
-	v := spike{hour: hour, samples: s.slots[hour].count}
+	own := &s.slots[hour]
+	v := spike{hour: hour, samples: own.count}
 	inherits := s.inherited != "" && bin-s.born < learnBins
-	if own := &s.slots[hour]; own.count < warmSamples && !inherits {
+	if own.count < warmSamples && !inherits {
 		v.prior, v.ratio = true, n
 		v.over = n >= c.PriorFactor*float64(c.FloorBytes)
 		return v
 	}
-	hours := [2]int{hour, hour}
-	switch minute := bin % binsPerHour; {
-	case minute < 3:
-		hours[1] = (hour + 23) % 24
-	case minute >= binsPerHour-3:
-		hours[1] = (hour + 1) % 24
-	}
-	limit := math.Inf(-1)
-	for _, h := range hours {
-		t := &s.slots[h]
-		if l := float64(t.level) + c.Deviations*t.deviation(); l > limit {
-			limit = l
-			v.hour, v.samples = h, t.count
-			v.expected = math.Expm1(float64(t.level))
-			v.deviations = (y - float64(t.level)) / t.deviation()
-		}
+	v.expected = math.Expm1(float64(own.level))
+	v.deviations = (y - float64(own.level)) / own.deviation()
+	limit := own.limit(c)
+	if near := &s.slots[nearestHour(bin)]; near.deviation() >= 2*own.deviation() {
+		limit = max(limit, near.limit(c))
 	}
 	v.learning = inherits
 	v.ratio = n / max(v.expected, 1)
 	v.over = y > limit && n >= v.expected+float64(c.FloorBytes) && n >= c.FloorRatio*v.expected
 	return v
+}
+
+// nearestHour is the neighbouring hour of a bin within 15 minutes of the border, else its own.
+func nearestHour(bin int64) int64 {
+	switch i := bin % binsPerHour; {
+	case i < 3:
+		bin -= 3
+	case i >= binsPerHour-3:
+		bin += 3
+	}
+	return bin / binsPerHour % 24
 }
 
 // habit reports whether bursts of this size are this workload's way: twice before near this time of day, or three times at any.
@@ -117,7 +122,7 @@ func (s *sender) habit(c *EgressSpike, bin int64, bytes uint64) bool {
 			continue
 		}
 		all++
-		if apart := (bin - b.bin) % binsPerDay; min(apart, binsPerDay-apart) <= binsPerHour*3/2 {
+		if apart := (bin - b.bin) % binsPerDay; min(apart, binsPerDay-apart) <= binsPerHour {
 			near++
 		}
 	}
