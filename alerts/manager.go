@@ -93,6 +93,7 @@ func (m *Manager) Stop(ctx context.Context) error {
 		return nil
 	}
 	m.mu.Lock()
+	m.queue.last()
 	m.payOwed(true)
 	m.mu.Unlock()
 	return m.queue.stop(ctx)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 )
@@ -16,7 +17,8 @@ type queue struct {
 	log     *slog.Logger
 	max     int
 	wake    chan struct{}
-	stopped chan struct{}
+	quit    chan struct{} // closed by stop
+	stopped chan struct{} // closed by run at its end
 
 	mu       sync.Mutex // protects all below
 	items    []*waiting
@@ -37,7 +39,7 @@ const (
 )
 
 func newQueue(journal Journal, limit int, log *slog.Logger) *queue {
-	q := &queue{journal: journal, log: log, max: limit, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+	q := &queue{journal: journal, log: log, max: limit, wake: make(chan struct{}, 1), quit: make(chan struct{}), stopped: make(chan struct{})}
 	go q.run()
 	return q
 }
@@ -115,7 +117,10 @@ func (q *queue) run() {
 		if stopping {
 			return // one last attempt each; Stop says what was lost
 		}
-		time.Sleep(wait)
+		select {
+		case <-time.After(wait):
+		case <-q.quit:
+		}
 		wait = min(wait*2, commitRetryUp)
 	}
 }
@@ -142,9 +147,19 @@ func (q *queue) note(err error) {
 	q.failed = err
 }
 
-// stop commits what waits and ends the goroutine.
+// last lets in what has no room, because stop comes next.
+func (q *queue) last() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.max = math.MaxInt
+}
+
+// stop commits what waits, with one more attempt if the journal is in trouble, and ends the goroutine.
 func (q *queue) stop(ctx context.Context) error {
 	q.mu.Lock()
+	if !q.stopping {
+		close(q.quit)
+	}
 	q.stopping = true
 	q.mu.Unlock()
 	q.kick()

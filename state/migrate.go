@@ -90,7 +90,7 @@ func (db *DB) version(room string) (int, error) {
 
 // backup writes a complete copy of what is committed. It appears under its final name only when it is whole and on disk.
 func (db *DB) backup(why string) error {
-	final := filepath.Join(db.dir, "backup-"+time.Now().UTC().Format("20060102T150405.000Z")+"-"+why+".db")
+	final := filepath.Join(db.dir, "backup-"+time.Now().UTC().Format("20060102T150405.000000000Z")+"-"+why+".db")
 	tmp := final + ".tmp"
 	f, err := os.OpenFile(tmp, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

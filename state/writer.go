@@ -84,6 +84,12 @@ func (db *DB) commit(batch []*job) {
 	start := time.Now()
 	results := make([]error, len(batch))
 	err := db.transact(batch, results)
+	if err == nil {
+		db.commits.Add(1)
+	}
+	if h := db.seconds.Load(); h != nil {
+		h.UpdateDuration(start)
+	}
 	for i, j := range batch {
 		if j.state.Load() == jobGivenUp {
 			continue
@@ -97,12 +103,6 @@ func (db *DB) commit(batch []*job) {
 			db.failures.Add(1)
 		}
 		j.done <- results[i]
-	}
-	if err == nil {
-		db.commits.Add(1)
-	}
-	if h := db.seconds.Load(); h != nil {
-		h.UpdateDuration(start)
 	}
 }
 
