@@ -37,7 +37,7 @@ func TestMountSetting(t *testing.T) {
 	f("/sys/fs/cgroup", false, 0)
 	f("/root/.ssh", true, 4)
 	f("/root/work/shop", true, 1)
-	f("/home/ada/shop", true, 0)
+	f("/home/build/shop", true, 0)
 	f("/home", true, 4)
 	f("/var/lib/docker/containers", false, 1)
 	f("/var/lib/kubelet/pods/1/volumes/x", true, 4)
