@@ -277,3 +277,13 @@ func (l *learning) Restore(key string, blob []byte) error {
 	w.activeHours, w.named, w.outbound = int(active), named, outbound
 	return nil
 }
+
+// activeSince counts the workloads that opened connections and were seen in or after the given hour.
+func (l *learning) activeSince(sinceHour int64) (n int) {
+	for _, w := range l.byIndex {
+		if w != nil && w.outbound && w.lastHour >= sinceHour {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,152 @@
+package baseline
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const shownIntervals = 20
+
+// destination is the series' place as people say it: 203.0.113.9:443/tcp, or the name in the address's stead.
+func (s *series) destination() string {
+	host := s.name
+	switch {
+	case host == "" && !s.key.addr.Is4():
+		host = "[" + s.key.addr.String() + "]"
+	case host == "":
+		host = s.key.addr.String()
+	case !plainName(host):
+		host = strconv.Quote(host)
+	}
+	return host + ":" + strconv.Itoa(int(s.key.port)) + "/" + protoName(s.key.proto)
+}
+
+// plainName reports whether a name needs no quotes: a host name's own characters.
+func plainName(name string) bool {
+	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-_") == "" && name != ""
+}
+
+func (b *beacon) finding(s *series, r *rhythm, v *verdict, now int64) Finding {
+	f := Finding{
+		Time: now, Workload: s.set.w.name, Instance: s.instance, Subject: s.subject,
+		// The n-th segment begins n ns after the series did: ids differ, and do not depend on when the change was noticed.
+		Window: s.first + int64(s.segment),
+		Score:  math.Round(v.score*1000) / 1000, Severity: v.severity,
+		Method: s.method, Confidence: s.sure,
+		Attack:   []string{"T1071.001"},
+		Evidence: b.evidence(s, r, v),
+	}
+	if tlsPort(s.key.port) {
+		f.Attack = append(f.Attack, "T1573")
+	}
+	if v.oddPort {
+		f.Attack = append(f.Attack, "T1571")
+	}
+	f.Summary = b.summary(s, r, v)
+	return f
+}
+
+func (b *beacon) summary(s *series, r *rhythm, v *verdict) string {
+	who := s.set.w.name
+	if s.instance != nil && s.instance.Name != "" {
+		who = s.instance.Name
+	}
+	var out strings.Builder
+	span := time.Duration(r.last - r.first)
+	fmt.Fprintf(&out, "%q calls %s", who, s.destination())
+	if s.peerName != "" {
+		fmt.Fprintf(&out, " (%q)", s.peerName)
+	}
+	fmt.Fprintf(&out, " every %s ± %s, %d times in %s", seconds(r.Period), seconds(r.RelSD*r.Period), r.Beats, spoken(span))
+	switch {
+	case s.segment == 0:
+	case math.Abs(s.previous-s.period) > sameWithin*s.previous:
+		fmt.Fprintf(&out, ", before every %s", seconds(s.previous))
+	default:
+		fmt.Fprintf(&out, ", with %.0f bytes instead of %.0f", dequantise(s.size), dequantise(s.previousSize))
+	}
+	switch {
+	case s.class == stranger || s.class == neighbour:
+	case v.active < 2:
+	case v.alone:
+		out.WriteString("; no other workload does")
+	default:
+		fmt.Fprintf(&out, "; %d of %d workloads do", v.callers, v.active)
+	}
+	return out.String()
+}
+
+// seconds writes a duration with about two digits.
+func seconds(s float64) string {
+	switch {
+	case s < .995:
+		return strconv.FormatFloat(s, 'g', 2, 64) + " s"
+	case s < 9.95:
+		return strconv.FormatFloat(math.Round(s*10)/10, 'f', -1, 64) + " s"
+	case s < 600:
+		return strconv.FormatFloat(math.Round(s), 'f', -1, 64) + " s"
+	case s < 36000:
+		return strconv.FormatFloat(math.Round(s/6)/10, 'f', -1, 64) + " min"
+	}
+	return strconv.FormatFloat(math.Round(s/360)/10, 'f', -1, 64) + " h"
+}
+
+// spoken writes a span of time in its largest fitting unit.
+func spoken(d time.Duration) string {
+	switch {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", int(d.Seconds()+.5))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", int(d.Minutes()+.5))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d h", int(d.Hours()+.5))
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24+.5))
+}
+
+// evidence is the numbers behind the sentence, rounded to what they are worth.
+func (b *beacon) evidence(s *series, r *rhythm, v *verdict) map[string]any {
+	span := float64(r.last-r.first) / 1e9
+	threshold := b.c.MinLLR
+	if span < shortSpan {
+		threshold = b.c.MinLLRShort
+	}
+	recent := r.intervals[max(0, len(r.intervals)-shownIntervals):]
+	intervals := make([]float64, len(recent))
+	for i, d := range recent {
+		intervals[i] = rounded(d, 3)
+	}
+	e := map[string]any{
+		"period_seconds":          rounded(r.Period, 3),
+		"jitter_percent":          rounded(100*r.RelSD, 1),
+		"missed_percent":          rounded(100*r.Miss, 1),
+		"beats":                   r.Beats,
+		"span_seconds":            rounded(span, 3),
+		"llr":                     rounded(r.LLR, 1),
+		"threshold_llr":           threshold,
+		"gap_seconds":             r.Gap,
+		"destinations_prevalence": []int{v.callers, v.active},
+		"new_destination":         v.fresh,
+		"first_beat":              time.Unix(0, r.first).UTC().Format(time.RFC3339Nano),
+		"last_beat":               time.Unix(0, r.last).UTC().Format(time.RFC3339Nano),
+		"intervals":               intervals,
+		"no_reply":                s.closed > 0 && 2*s.unheard > s.closed,
+		"peer_name":               s.name,
+	}
+	if v.sizes > 0 {
+		e["bytes_median"] = math.Round(dequantise(v.size))
+	}
+	if s.segment > 0 {
+		e["previous_period_seconds"] = rounded(s.previous, 3)
+		e["previous_bytes_median"] = math.Round(dequantise(s.previousSize))
+	}
+	return e
+}
+
+func rounded(v float64, digits int) float64 {
+	p := math.Pow10(digits)
+	return math.Round(v*p) / p
+}

@@ -1,0 +1,217 @@
+package baseline
+
+import (
+	"strings"
+
+	"github.com/wharfwatch/wharfwatch/enrich"
+	"github.com/wharfwatch/wharfwatch/flow"
+)
+
+// destKey is where a connection went.
+type destKey struct {
+	addr  flow.Addr
+	port  uint16
+	proto uint8
+}
+
+// nameKey is a destination by its DNS name.
+type nameKey struct {
+	name  string
+	port  uint16
+	proto uint8
+}
+
+const (
+	doorSlots   = 128
+	maxAliases  = 16 // addresses per named destination
+	provenCount = 6  // spans from which a series outlives newcomers
+)
+
+// keySet is what one workload calls. A destination is an address and port, or the DNS name behind several addresses.
+//
+// A series is made at the second sighting of its address: the first is kept in a small table (door) that a spray of addresses
+// overwrites. Within the quota, series of fewer than six beats give way first, the longest unused before the others.
+type keySet struct {
+	w       *workload
+	keys    map[destKey]*series
+	names   map[nameKey]*series
+	door    [doorSlots]knocker
+	young   seriesList
+	proven  seriesList
+	size    int
+	dirty   bool
+	removed bool
+}
+
+type knocker struct {
+	key destKey
+	at  int64 // ns; 0 empty
+}
+
+func newKeySet(w *workload) *keySet {
+	return &keySet{w: w, keys: map[destKey]*series{}, names: map[nameKey]*series{}}
+}
+
+// slot is where the door keeps a key. The function is fixed: what is overwritten must not differ between runs.
+func (k *destKey) slot() int {
+	h := k.addr.Hi*0x9e3779b97f4a7c15 ^ k.addr.Lo*0xc2b2ae3d27d4eb4f ^ (uint64(k.port)<<8|uint64(k.proto))*0x165667b19e3779f9
+	h ^= h >> 32
+	h *= 0xd6e8feb86659fd93
+	return int(h >> 57)
+}
+
+// knock notes a sighting; the second of the same key returns the time of the first.
+func (k *keySet) knock(key destKey, at int64) (first int64, again bool) {
+	d := &k.door[key.slot()]
+	if d.key == key && d.at != 0 {
+		first = d.at
+		*d = knocker{}
+		return first, true
+	}
+	*d = knocker{key, at}
+	return 0, false
+}
+
+// alias makes key lead to s.
+func (k *keySet) alias(key destKey, s *series) {
+	if o := k.keys[key]; o == s {
+		return
+	}
+	if len(s.addrs) == maxAliases {
+		if k.keys[s.addrs[0]] == s {
+			delete(k.keys, s.addrs[0])
+		}
+		s.addrs = append(s.addrs[:0], s.addrs[1:]...)
+	}
+	s.addrs = append(s.addrs, key)
+	k.keys[key] = s
+}
+
+// add puts a new series under its address and name.
+func (k *keySet) add(s *series) {
+	s.set = k
+	k.alias(s.key, s)
+	if s.name != "" {
+		k.names[nameKey{s.name, s.key.port, s.key.proto}] = s
+	}
+	k.list(s).push(s)
+	k.size++
+}
+
+func (k *keySet) list(s *series) *seriesList {
+	if s.old {
+		return &k.proven
+	}
+	return &k.young
+}
+
+// drop takes a series out.
+func (k *keySet) drop(s *series) {
+	for _, a := range s.addrs {
+		if k.keys[a] == s {
+			delete(k.keys, a)
+		}
+	}
+	n := nameKey{s.name, s.key.port, s.key.proto}
+	if k.names[n] == s {
+		delete(k.names, n)
+	}
+	k.list(s).remove(s)
+	k.size--
+	s.dead = true
+}
+
+// used moves a series to the front of its list.
+func (k *keySet) used(s *series) {
+	l := k.list(s)
+	if !s.old && s.count >= provenCount {
+		l.remove(s)
+		s.old = true
+		k.proven.push(s)
+		return
+	}
+	if l.front != s {
+		l.remove(s)
+		l.push(s)
+	}
+}
+
+// victim is the series that gives way first; nil when there is none.
+func (k *keySet) victim() *series {
+	if k.young.back != nil {
+		return k.young.back
+	}
+	return k.proven.back
+}
+
+// seriesList is a doubly linked list through the series themselves, most recently used in front.
+type seriesList struct{ front, back *series }
+
+func (l *seriesList) push(s *series) {
+	s.prev, s.next = nil, l.front
+	if l.front != nil {
+		l.front.prev = s
+	} else {
+		l.back = s
+	}
+	l.front = s
+}
+
+func (l *seriesList) remove(s *series) {
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		l.front = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	} else {
+		l.back = s.prev
+	}
+	s.prev, s.next = nil, nil
+}
+
+// sameSite reports whether two DNS names belong to one registered domain, near enough: the last two labels are equal, or the last
+// three below a two-letter domain with a short second level, as in co.uk. It is asked only of names that share an address.
+func sameSite(a, b string) bool { return site(a) == site(b) }
+
+func site(name string) string {
+	end := len(name)
+	last := strings.LastIndexByte(name, '.')
+	if last < 0 {
+		return name
+	}
+	second := strings.LastIndexByte(name[:last], '.')
+	if end-last-1 == 2 && last-second-1 <= 3 && second > 0 {
+		second = strings.LastIndexByte(name[:second], '.')
+	}
+	return name[second+1:]
+}
+
+// absorb takes over the starts of a series that turned out to be the same destination.
+func (s *series) absorb(o *series) {
+	for _, v := range o.spans {
+		for _, rel := range [2]uint32{v.at, v.last} {
+			s.start(o.nanos(rel))
+		}
+	}
+	if s.told == 0 {
+		s.told, s.toldSegment, s.toldAs, s.subject = o.told, s.segment, o.toldAs, o.subject
+	}
+}
+
+// calls reports whether a flow is the workload's own doing, with a start worth timing: the container opened it, it was seen from
+// its beginning, it is not sampled, and the attribution is sure. An unknown opener passes only where the ports leave no doubt: a
+// service's port called from an ephemeral one.
+func calls(f *enrich.Flow) bool {
+	if f.Midstream || f.Sampled || f.Confidence < enrich.High {
+		return false
+	}
+	switch f.Opener {
+	case enrich.OpenerLocal:
+		return true
+	case enrich.OpenerUnknown:
+		return f.LocalPort >= 32768 && f.PeerPort > 0 && f.PeerPort < 10000
+	}
+	return false
+}

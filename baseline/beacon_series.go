@@ -1,0 +1,295 @@
+package baseline
+
+import (
+	"math"
+	"slices"
+	"sort"
+
+	"github.com/wharfwatch/wharfwatch/enrich"
+	"github.com/wharfwatch/wharfwatch/flow"
+)
+
+const (
+	chainGap   = 50              // ms, the smallest of beaconGaps: connections this close are one span from the start
+	keptSpans  = 512             // newest that a fit reads
+	spanRoom   = keptSpans + 128 // held, so that the newest 512 do not depend on the order of late arrivals
+	sizeRing   = 32
+	lateBefore = int64(3600e3) // ms that may still be inserted before a series' first start
+	rebaseKeep = int64(21 * 24 * 3600e3)
+)
+
+// span is a chain of connections, each at most chainGap after the one before: first and last start in ms after the series' base.
+// Chains at a larger gap are chains of spans, so that one ring serves all gaps exactly.
+type span struct{ at, last uint32 }
+
+// series is one workload's connections to one destination: the unit that has a rhythm.
+type series struct {
+	key   destKey // address seen last
+	name  string  // DNS name of the destination, "" unknown; never changes once known
+	addrs []destKey
+	set   *keySet
+
+	prev, next *series // in set.young or set.old
+	old        bool
+	dead       bool
+
+	first int64 // first start ever, ns
+	base  int64 // ms since the epoch of span time 0
+	spans []span
+	count uint32 // spans ever formed
+	due   uint32 // count at which it is judged again
+	inDue bool
+
+	instance *enrich.Container // that called last
+	peer     *enrich.Container // that was called last, nil for no container
+	peerName string            // of the container called, for the summary
+	class    class
+	method   enrich.Method
+	recent   [8]launch // instances that called, newest first
+	sure     enrich.Confidence
+
+	sizes    [sizeRing]uint8 // bytes sent per connection, see quantise
+	closed   uint32
+	unheard  uint32 // closed without an answer
+	unlikely uint32 // closed, on a well-known harmless port, but not of its usual size
+
+	period       float64 // s, confirmed; 0 never periodic
+	candidate    float64 // s, differs from period, seen once
+	previous     float64 // s, before the last confirmed change
+	previousSize uint8
+	size         uint8  // median size when period was confirmed; 0 unknown or irregular
+	times        uint32 // judged periodic with this period
+	early        bool   // the rhythm dates from the time of learning
+	segment      uint32 // confirmed changes of period or size
+
+	told        int64 // event time of the last telling, ns; 0 never
+	toldSegment uint32
+	toldAs      Severity
+	subject     string // as first told
+}
+
+// start adds the start of a connection, in any order, and reports whether a new span was formed.
+func (s *series) start(at int64) bool {
+	ms := at / 1e6
+	if len(s.spans) == 0 {
+		s.base = ms - lateBefore
+	}
+	if s.first == 0 || at < s.first {
+		s.first = at
+	}
+	rel := ms - s.base
+	if rel < 0 {
+		return false
+	}
+	if rel > math.MaxUint32 {
+		rel = s.rebase(ms)
+	}
+	return s.insert(uint32(rel), uint32(rel))
+}
+
+// rebase drops what is older than three weeks and moves time 0 up.
+func (s *series) rebase(ms int64) int64 {
+	keep := ms - rebaseKeep - s.base
+	i := sort.Search(len(s.spans), func(i int) bool { return int64(s.spans[i].at) >= keep })
+	s.spans = append(s.spans[:0], s.spans[i:]...)
+	shift := ms - rebaseKeep - lateBefore - s.base
+	for i := range s.spans {
+		s.spans[i].at -= uint32(shift)
+		s.spans[i].last -= uint32(shift)
+	}
+	s.base += shift
+	return ms - s.base
+}
+
+// insert merges [at, last] into the spans and reports whether it stayed a span of its own.
+func (s *series) insert(at, last uint32) bool {
+	n := len(s.spans)
+	if n == 0 || at > s.spans[n-1].last+chainGap { // the usual case: newest
+		s.grow(n, span{at, last})
+		return true
+	}
+	// i: the first span that begins after at; the spans before it may reach at, those from it on may be reached.
+	i := sort.Search(n, func(i int) bool { return s.spans[i].at > at })
+	j := i
+	if i > 0 && s.spans[i-1].last+chainGap >= at {
+		i--
+		at, last = s.spans[i].at, max(last, s.spans[i].last)
+	}
+	for j < n && s.spans[j].at <= last+chainGap {
+		last = max(last, s.spans[j].last)
+		j++
+	}
+	if i == j {
+		s.grow(i, span{at, last})
+		return true
+	}
+	s.spans[i] = span{at, last}
+	s.spans = slices.Delete(s.spans, i+1, j)
+	return false
+}
+
+// grow inserts at i; a full ring forgets its oldest quarter of slack at once, so that this costs little per connection.
+func (s *series) grow(i int, v span) {
+	if len(s.spans) == spanRoom {
+		drop := spanRoom - keptSpans
+		if i < drop {
+			return // older than what counts
+		}
+		s.spans = append(s.spans[:0], s.spans[drop:]...)
+		i -= drop
+	}
+	s.count++
+	s.spans = slices.Insert(s.spans, i, v)
+}
+
+// closedWith notes the sizes of a finished connection.
+func (s *series) closedWith(f *enrich.Flow) {
+	s.sizes[s.closed%sizeRing] = quantise(f.TotalSent)
+	s.closed++
+	if f.NoReply {
+		s.unheard++
+	}
+	if s.class == timeService && !timeExchange(f.TotalSent, f.TotalReceived) {
+		s.unlikely++
+	}
+}
+
+// launch is the first call of an instance that is new to a series.
+type launch struct {
+	instance uint32 // fingerprint of its id
+	at       int64  // ns
+}
+
+// seen notes instances that are new to the series. Up to eight replicas that take turns are not.
+func (s *series) seen(c *enrich.Container, at int64) {
+	p := fingerprint(c.ID)
+	for _, l := range s.recent {
+		if l.instance == p && l.at != 0 {
+			return
+		}
+	}
+	copy(s.recent[1:], s.recent[:])
+	s.recent[0] = launch{p, at}
+}
+
+func fingerprint(text string) uint32 { // FNV-1a, 32 bits
+	h := uint32(2166136261)
+	for i := range len(text) {
+		h = (h ^ uint32(text[i])) * 16777619
+	}
+	return h
+}
+
+// launched reports whether the rhythm is that of containers being started: a new one at every other of the last beats at least.
+func (s *series) launched(r *rhythm) bool {
+	beats := min(len(s.recent), r.Beats)
+	n := 0
+	for _, l := range s.recent {
+		if l.at != 0 && float64(r.last-l.at)/1e9 < (float64(beats)-.5)*r.Period {
+			n++
+		}
+	}
+	return 2*n >= beats
+}
+
+// quantise keeps a size within 9 %: eighths of an octave, 0 to 255.
+func quantise(bytes uint64) uint8 {
+	return uint8(min(255, math.Round(8*math.Log2(float64(bytes)+1))))
+}
+
+func dequantise(q uint8) float64 { return math.Exp2(float64(q)/8) - 1 }
+
+// sizeSpread returns the median of the kept sizes, and the median absolute deviation over it; n = 0 says nothing is known.
+func (s *series) sizeSpread() (median uint8, spread float64, n int) {
+	n = int(min(s.closed, sizeRing))
+	if n == 0 {
+		return 0, 0, 0
+	}
+	var sorted [sizeRing]uint8
+	var off [sizeRing]float64
+	copy(sorted[:n], s.sizes[:n])
+	slices.Sort(sorted[:n])
+	median = sorted[n/2]
+	mid := dequantise(median)
+	for i, q := range sorted[:n] {
+		off[i] = math.Abs(dequantise(q) - mid)
+	}
+	slices.Sort(off[:n])
+	return median, off[n/2] / max(mid, 1), n
+}
+
+// rhythm is a fit with what it was made from.
+type rhythm struct {
+	BeaconFit
+	first, last int64 // beats, ns
+	intervals   []float64
+}
+
+// fitting is the working memory for fits.
+type fitting struct {
+	scratch Scratch
+	buf     [len(beaconGaps)][keptSpans]float64
+}
+
+// fit coalesces the spans at every gap and keeps the likeliest. An interval that overlaps a gap in the input says nothing and is
+// left out, unless that would leave less than half: input that is always incomplete has missed beats, which the model knows.
+func (s *series) fit(gaps []flow.Gap, m *fitting) (best rhythm) {
+	best.LLR = math.Inf(-1)
+	spans := s.spans[max(0, len(s.spans)-keptSpans):]
+	for g, gap := range beaconGaps {
+		r := s.intervals(spans, uint32(gap*1000), gaps, m.buf[g][:0])
+		if len(r.intervals) < minFit {
+			continue
+		}
+		r.BeaconFit = FitBeacon(r.intervals, gap, &m.scratch)
+		if r.LLR > best.LLR {
+			best = r
+		}
+	}
+	return best
+}
+
+func (s *series) intervals(spans []span, gap uint32, gaps []flow.Gap, out []float64) (r rhythm) {
+	all := s.coalesce(spans, gap, nil, out)
+	if len(gaps) == 0 || len(all.intervals) == 0 {
+		return all
+	}
+	n := len(all.intervals)
+	if some := s.coalesce(spans, gap, gaps, out); 2*len(some.intervals) >= n {
+		return some
+	}
+	return s.coalesce(spans, gap, nil, out)
+}
+
+// coalesce makes beats and the intervals between them, the newest 127.
+func (s *series) coalesce(spans []span, gap uint32, gaps []flow.Gap, out []float64) (r rhythm) {
+	if len(spans) == 0 {
+		return r
+	}
+	beat, end := spans[0].at, spans[0].last
+	began := [keptSpans]uint32{}
+	next := 0
+	for _, v := range spans[1:] {
+		if v.at-end > gap {
+			for next < len(gaps) && gaps[next].To <= s.nanos(beat) {
+				next++
+			}
+			if next == len(gaps) || gaps[next].From >= s.nanos(v.at) {
+				began[len(out)] = beat
+				out = append(out, max(float64(v.at-beat)/1000, .001))
+			}
+			beat = v.at
+		}
+		end = v.last
+	}
+	if cut := len(out) - maxIntervals; cut > 0 {
+		out = out[cut:]
+		r.first = s.nanos(began[cut])
+	} else {
+		r.first = s.nanos(began[0])
+	}
+	r.last, r.intervals = s.nanos(beat), out
+	return r
+}
+
+func (s *series) nanos(rel uint32) int64 { return (s.base + int64(rel)) * 1e6 }

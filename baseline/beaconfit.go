@@ -1,0 +1,236 @@
+package baseline
+
+import (
+	"math"
+	"slices"
+)
+
+// maxIntervals is how many of the newest intervals a fit looks at.
+const maxIntervals = 127
+
+// BeaconFit says how well "every Period, give or take RelSD, some missed, some unrelated" explains a series better than chance does.
+type BeaconFit struct {
+	LLR       float64 // log likelihood ratio against an aperiodic source, nats, after penalties; 0 where nothing could be said
+	Period    float64 // s
+	RelSD     float64 // standard deviation of one sleep over Period
+	Miss      float64 // share of beats that did not come
+	NullShare float64 // share of intervals that belong to unrelated connections
+	TimeShare float64 // share of the elapsed time that the periodic part explains
+	Gap       float64 // s: connections closer than this were one beat
+	Beats     int
+}
+
+// Scratch is the working memory of FitBeacon. One goroutine at a time.
+type Scratch struct {
+	sorted, null [maxIntervals]float64
+}
+
+// fitFloors are the absolute times in the model, in seconds. They are fields so that a test can scale time.
+type fitFloors struct{ sd float64 }
+
+const (
+	fitRounds = 12
+	fitStarts = 3
+	maxMissed = 4    // multiples of the period in the model, for short series: up to three beats missed in a row
+	longFit   = 64   // intervals from which on three multiples do: a fourth lets cache-expiry traffic pass for missed beats
+	minFit    = 5    // intervals
+	faintest  = 1e-9 // relative difference at which two starts are the same
+	faint     = 1e-150
+	farthest  = 36.0 // z² beyond which a component adds nothing (e^-18)
+)
+
+// FitBeacon compares two explanations of intervals (seconds, more than gap each, at most 127 are read): a sleep of one length with
+// jitter, of which some are missed and some intervals are foreign, and the better of an exponential and a lognormal source. It is
+// pure and allocates nothing.
+//
+//	H0  h0(d) = exponential or lognormal (σ >= .7), whichever is likelier over all intervals
+//	H1  f(d)  = (1-ε) Σ k=1..4 (1-m) m^(k-1) N(d; kT, k s²)  +  ε h0(d)
+//
+// Uniformly jittered sleeps are flatter than a bell: after the last round, the likelihood with a flat-topped k=1 component
+// (generalised normal of shape 4, same variance) is taken where it is greater. ε >= .01 keeps both honest.
+//
+// Implant sleeps are renewal processes: their phase wanders, so spectra see little. The likelihood of the intervals does not care.
+// Time support keeps bursts out: the periodic part must explain the elapsed time, not merely most of the intervals.
+func FitBeacon(intervals []float64, gap float64, s *Scratch) BeaconFit {
+	return fitBeacon(intervals, gap, fitFloors{sd: .02}, s)
+}
+
+func fitBeacon(d []float64, gap float64, floors fitFloors, s *Scratch) BeaconFit {
+	if len(d) > maxIntervals {
+		d = d[len(d)-maxIntervals:]
+	}
+	fit := BeaconFit{Gap: gap, Beats: len(d) + 1}
+	if len(d) < minFit {
+		return fit
+	}
+	n := float64(len(d))
+	sum := 0.
+	for _, v := range d {
+		sum += v
+	}
+	ll0 := nullLogLikelihood(d, sum/n, s.null[:len(d)])
+	sorted := s.sorted[:len(d)]
+	copy(sorted, d)
+	slices.Sort(sorted)
+
+	best := math.Inf(-1)
+	starts := [fitStarts]float64{denseMedian(sorted), sorted[len(sorted)/2], sorted[len(sorted)/4]}
+	for i, start := range starts {
+		if start <= 0 || slices.ContainsFunc(starts[:i], func(o float64) bool { return math.Abs(o-start) <= faintest*start }) {
+			continue
+		}
+		f, ll := em(d, s.null[:len(d)], start, sum, floors)
+		v := ll - ll0
+		if v > 0 {
+			v *= timeGate(f.TimeShare)
+		}
+		if v > best {
+			best = v
+			f.Gap, f.Beats = fit.Gap, fit.Beats
+			fit = f
+		}
+	}
+	fit.LLR = best - 2*math.Log(n) - truncation(n, sum, gap)
+	return fit
+}
+
+// timeGate is 0 where the periodic part explains at most .35 of the elapsed time and 1 from .6 on.
+func timeGate(share float64) float64 { return min(1, max(0, (share-.35)/.25)) }
+
+// truncation is what the null loses for not knowing that coalescing removed all intervals below gap: against a shifted exponential,
+// which knows, the ratio would be lower.
+func truncation(n, sum, gap float64) float64 {
+	rest := sum/n - gap
+	if rest <= 0 {
+		return 0
+	}
+	return max(0, n*math.Log(sum/n)-n*math.Log(rest))
+}
+
+// nullLogLikelihood writes h0(d) of every interval to density and returns the sum of its logarithms.
+func nullLogLikelihood(d []float64, mean float64, density []float64) float64 {
+	n := float64(len(d))
+	logs, squares := 0., 0.
+	for i, v := range d {
+		l := math.Log(v)
+		density[i] = l // for now
+		logs += l
+	}
+	mu := logs / n
+	for _, l := range density {
+		squares += (l - mu) * (l - mu)
+	}
+	sd := max(.7, math.Sqrt(squares/n))
+	lognormal := -logs - n*math.Log(sd*math.Sqrt(2*math.Pi)) - squares/(2*sd*sd)
+	exponential := -n*math.Log(mean) - n
+	if exponential >= lognormal {
+		for i, v := range d {
+			density[i] = math.Exp(-v/mean) / mean
+		}
+		return exponential
+	}
+	for i, v := range d {
+		z := (density[i] - mu) / sd
+		density[i] = math.Exp(-z*z/2) / (v * sd * math.Sqrt(2*math.Pi))
+	}
+	return lognormal
+}
+
+// denseMedian is the median of the fullest window [x, 1.9x] over sorted intervals, the first of several.
+func denseMedian(sorted []float64) float64 {
+	from, count, j := 0, 0, 0
+	for i, x := range sorted {
+		for j < len(sorted) && sorted[j] <= 1.9*x {
+			j++
+		}
+		if j-i > count {
+			from, count = i, j-i
+		}
+	}
+	return sorted[from+count/2]
+}
+
+var (
+	rootOf    = [maxMissed + 1]float64{1: 1, 2: math.Sqrt2, 3: math.Sqrt(3), 4: 2}
+	normalise = 1 / math.Sqrt(2*math.Pi)
+)
+
+// The generalised normal of shape 4 with standard deviation 1: flatTop exp(-z⁴/flatWide), where flatWide = (Γ(1/4)/Γ(3/4))²
+// and flatTop = 2/(√(Γ(1/4)/Γ(3/4)) Γ(1/4)).
+const (
+	flatTop  = .320701
+	flatWide = 8.753758
+)
+
+// em fits the mixture from one start by expectation maximisation. The likelihood and the time share it returns are those of the
+// last round's parameters before they were improved once more.
+func em(d, null []float64, start, sum float64, floors fitFloors) (fit BeaconFit, ll float64) {
+	period, sd, eps, miss := start, .2*start, .15, .1
+	most := maxMissed
+	if len(d) >= longFit {
+		most = maxMissed - 1
+	}
+	for round := range fitRounds {
+		last, flatLL := round == fitRounds-1, 0.
+		var weight, weighted, spread, steps, missed, foreign, support float64
+		var height, inverse [maxMissed + 1]float64
+		share := (1 - eps) * (1 - miss)
+		for k := 1; k <= most; k++ {
+			inverse[k] = 1 / (sd * rootOf[k])
+			height[k] = share * normalise * inverse[k]
+			share *= miss
+		}
+		ll = 0
+		product := 1.
+		for i, v := range d {
+			var p [maxMissed + 1]float64
+			p0 := eps * null[i]
+			total := p0
+			for k := 1; k <= most; k++ {
+				z := (v - float64(k)*period) * inverse[k]
+				if z *= z; z < farthest {
+					p[k] = height[k] * math.Exp(-z/2)
+					total += p[k]
+				}
+			}
+			if last {
+				z := (v - period) / sd
+				flat := (1 - eps) * (1 - miss) * flatTop / sd * math.Exp(-z*z*z*z/flatWide)
+				flatLL += math.Log(max(faint, total-p[1]+flat))
+			}
+			total = max(total, faint)
+			if product *= total; product < faint || product > 1/faint { // one logarithm for many factors
+				ll += math.Log(product)
+				product = 1
+			}
+			inv := 1 / total
+			for k := 1; k <= most; k++ {
+				if p[k] == 0 {
+					continue
+				}
+				g, off := p[k]*inv, v-float64(k)*period
+				weight += g
+				weighted += g * v / float64(k)
+				spread += g * off * off / float64(k)
+				steps += g * float64(k)
+				missed += g * float64(k-1)
+			}
+			foreign += p0 * inv
+			support += v * (1 - p0*inv)
+		}
+		ll += math.Log(product)
+		if last {
+			ll = max(ll, flatLL)
+		}
+		fit = BeaconFit{Period: period, RelSD: sd / period, Miss: miss, NullShare: eps, TimeShare: support / sum}
+		if weight < 1 {
+			return fit, ll
+		}
+		period = weighted / weight
+		sd = min(max(math.Sqrt(spread/weight), max(floors.sd, .003*period)), max(.35*period, floors.sd))
+		eps = min(max(foreign/float64(len(d)), .01), .6)
+		miss = min(max(missed/steps, .005), .6)
+	}
+	fit.Period, fit.RelSD, fit.Miss, fit.NullShare = period, sd/period, miss, eps
+	return fit, ll
+}
