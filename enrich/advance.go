@@ -1,9 +1,6 @@
 package enrich
 
 import (
-	"cmp"
-	"slices"
-
 	"github.com/wharfwatch/wharfwatch/flow"
 )
 
@@ -46,7 +43,7 @@ func (t *Table) Advance(now int64, out Sink) {
 		}
 		t.say(g, shardGone, uint32(i), kind)
 	}
-	t.sort()
+	t.items = t.sorter.sort(t.items)
 	for i := range t.items {
 		switch it := &t.items[i]; it.shard {
 		case shardNames:
@@ -60,10 +57,11 @@ func (t *Table) Advance(now int64, out Sink) {
 			c := s.conn(it.conn)
 			t.report(c, it, out)
 			if it.kind&(Open|Close) == Close {
-				t.drop(s, it.conn, c)
+				t.gave = append(t.gave, leaver{conn: it.conn, shard: it.shard})
 			}
 		}
 	}
+	t.dropAll()
 	t.gone = t.gone[:0]
 	t.forgetNames()
 	if now-t.swept >= minute*second {
@@ -82,19 +80,6 @@ func (t *Table) say(c *conn, shard uint8, i uint32, kind FlowKind) {
 	t.items = append(t.items, item{at, c.id(), i, shard, kind})
 }
 
-// sort orders by (time, id). A name's id is 0; its place in the queue follows.
-func (t *Table) sort() {
-	slices.SortFunc(t.items, func(a, b item) int {
-		if a.time != b.time {
-			return cmp.Compare(a.time, b.time)
-		}
-		if a.id != b.id {
-			return cmp.Compare(a.id, b.id)
-		}
-		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.conn, b.conn))
-	})
-}
-
 // look is what happens to a conn when its timer is due.
 func (t *Table) look(s *shard, n uint8, i uint32, c *conn) {
 	switch c.state {
@@ -104,7 +89,7 @@ func (t *Table) look(s *shard, n uint8, i uint32, c *conn) {
 		t.lookOpen(s, n, i, c)
 	case connNobody:
 		if t.now-c.last > nobodySeconds*second || c.bits&bitDetached != 0 {
-			t.drop(s, i, c)
+			t.gave = append(t.gave, leaver{conn: i, shard: n})
 			return
 		}
 		if c.checked != t.index.moved {
@@ -118,7 +103,7 @@ func (t *Table) look(s *shard, n uint8, i uint32, c *conn) {
 		}
 		s.at(i, s.second+nobodySeconds)
 	case connClosed:
-		t.drop(s, i, c)
+		t.gave = append(t.gave, leaver{conn: i, shard: n})
 	}
 }
 
@@ -201,6 +186,40 @@ func (t *Table) drop(s *shard, i uint32, c *conn) {
 	t.give(c, 0, 0)
 	t.give(c, 1, 0)
 	s.giveBack(i)
+}
+
+// leaver is a conn to drop at the end of an Advance.
+type leaver struct {
+	hash  uint64
+	conn  uint32
+	shard uint8
+}
+
+// dropAll drops in blocks: first the places of all in the index are touched, so that the cache misses overlap.
+func (t *Table) dropAll() {
+	for block := t.gave; len(block) > 0; {
+		n := min(len(block), strideSize)
+		for k := range block[:n] {
+			l := &block[k]
+			s := t.shards[l.shard]
+			c := s.conn(l.conn)
+			l.hash = t.seed.tuple(c.ends[0], c.ends[1], c.ports[0], c.ports[1], c.proto)
+			t.touched += int64(s.slots[uint32(l.hash)&uint32(len(s.slots)-1)].conn)
+		}
+		for k := range block[:n] {
+			l := &block[k]
+			s := t.shards[l.shard]
+			c := s.conn(l.conn)
+			if c.bits&bitDetached == 0 {
+				s.remove(l.hash, l.conn)
+			}
+			t.give(c, 0, 0)
+			t.give(c, 1, 0)
+			s.giveBack(l.conn)
+		}
+		block = block[n:]
+	}
+	t.gave = t.gave[:0]
 }
 
 // evict gives up a connection of one container, or of anybody, and keeps what it has to say for the next Advance.

@@ -36,6 +36,7 @@ type conn struct {
 	sure     [2]Confidence
 	why      [2]Reason
 	opener   int8   // side that opened, -1 unknown
+	firm     bool   // a later end cannot change the verdict
 	exporter uint16 // of its first record
 	reported uint32 // second of the last report
 	checked  uint32 // state of the index when the verdict was reached

@@ -47,9 +47,16 @@ func (t *Table) records(rs []flow.Record) {
 		s := t.shards[l.shard]
 		hint[i] = s.slots[uint32(l.hash)&uint32(len(s.slots)-1)].conn
 	}
+	fresh := 0
 	for i := range rs {
-		c := t.shards[t.stride[i].shard].conn(hint[i])
-		sum += c.last + int64(c.waiting)
+		s := t.shards[t.stride[i].shard]
+		at := hint[i]
+		if at == 0 && fresh < len(s.free) { // a new one: touch what it will get
+			fresh++
+			at = s.free[len(s.free)-fresh]
+		}
+		c := s.conn(at)
+		sum += c.last + int64(c.waiting) + int64(c.reported)
 	}
 	t.touched = sum
 	for i := range rs {
@@ -146,7 +153,7 @@ func (t *Table) early(c *conn, r *flow.Record, d int) {
 		c.start = r.First
 		c.bits |= bitMoved
 	}
-	if r.Last > c.last {
+	if r.Last > c.last && !c.firm {
 		c.bits |= bitMoved
 	}
 	if c.first[d] == 0 || r.First < c.first[d] {

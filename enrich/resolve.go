@@ -20,6 +20,7 @@ type verdict struct {
 	confidence Confidence
 	reason     Reason
 	wait       patience
+	ends       bool // the binding does: a longer flow may get another answer
 }
 
 // patience says whether an answer may become better when the engine's events have passed the flow.
@@ -44,20 +45,19 @@ func (t *Table) resolve(q *query) (v verdict) {
 // differ. One that held the address for a part only is likely; of several the one with most overlap is a guess.
 func (t *Table) byAddress(q *query, a *verdict) bool {
 	slack := int64(t.c.Addresses.Tolerance)
-	var room [16]hit
-	hits := t.seen(q.exporter, t.index.find(q.addr, q.first, q.last, slack, room[:0]))
+	hits := t.seen(q.exporter, t.index.find(q.addr, q.first, q.last, slack, t.hits[:0]))
 	if len(hits) == 0 {
 		return false
 	}
 	for _, widen := range [2]int64{0, slack} {
-		n, holder := 0, uint32(0)
+		n, one := 0, hit{}
 		for _, h := range hits {
-			if h.from-widen <= q.first && (h.to == forever || q.last <= h.to+widen) && (n == 0 || h.holder != holder) {
-				n, holder = n+1, h.holder
+			if h.from-widen <= q.first && (h.to == forever || q.last <= h.to+widen) && (n == 0 || h.holder != one.holder) {
+				n, one = n+1, h
 			}
 		}
 		if n == 1 {
-			a.holder, a.method, a.confidence = holder, MethodIP, Exact
+			a.holder, a.method, a.confidence, a.ends = one.holder, MethodIP, Exact, one.to != forever
 			return true
 		}
 		if n > 1 {
@@ -73,7 +73,7 @@ func (t *Table) byAddress(q *query, a *verdict) bool {
 			best, most = h.holder, o
 		}
 	}
-	a.holder, a.method, a.confidence = best, MethodIP, Medium
+	a.holder, a.method, a.confidence, a.ends = best, MethodIP, Medium, true
 	if others {
 		a.method, a.confidence = MethodReused, Low
 	}
@@ -128,10 +128,12 @@ func (t *Table) byLabel(q *query, a *verdict) bool {
 // attribute decides both sides of a conn over its interval so far. It reports whether a better answer may be had by waiting.
 func (t *Table) attribute(c *conn) bool {
 	var wait [2]patience
+	c.firm = true
 	for side := range c.ends {
 		q := query{c.ends[side], c.start, c.last, c.exporter}
 		a := t.resolve(&q)
 		t.give(c, side, a.holder)
+		c.firm = c.firm && !a.ends
 		c.how[side], c.sure[side], c.why[side], wait[side] = a.method, a.confidence, a.reason, a.wait
 	}
 	c.checked = t.index.moved

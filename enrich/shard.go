@@ -33,6 +33,8 @@ type shard struct {
 	second uint32 // the last one looked at
 	busy   bool   // in advance: the wheel must not be swept
 	hand   uint32 // of the eviction clock
+
+	touched int64
 }
 
 func newShard(most int) *shard {
@@ -172,6 +174,9 @@ func (s *shard) advance(second uint32, look func(i uint32, c *conn)) {
 		w := &s.wheel[b%wheelSize]
 		n := len(*w)
 		for k := range n { // what is added meanwhile comes behind
+			if k%strideSize == 0 {
+				s.touch((*w)[k:min(k+strideSize, n)])
+			}
 			t := (*w)[k]
 			s.timers--
 			c := s.conn(t.conn)
@@ -187,6 +192,16 @@ func (s *shard) advance(second uint32, look func(i uint32, c *conn)) {
 		*w = (*w)[:copy(*w, (*w)[n:])]
 	}
 	s.busy = false
+}
+
+// touch loads the lines of some conns at once, so that their cache misses overlap.
+func (s *shard) touch(list []timer) {
+	sum := int64(0)
+	for _, t := range list {
+		c := s.conn(t.conn)
+		sum += c.last + int64(c.waiting) + int64(c.reported)
+	}
+	s.touched = sum
 }
 
 // victim picks the conn to give up: of some that the hand passes, the one worth least, and of those the one that is quiet longest.

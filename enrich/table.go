@@ -29,8 +29,11 @@ type Table struct {
 	swept   int64 // and of the last look for what can be forgotten
 	quota   int32 // connections that one container may hold
 	held    uint64
-	items   []item // of the Advance that is going on
-	gone    []conn // evicted ones that are still to be reported, at most maxGone
+	items   []item  // of the Advance that is going on
+	gone    []conn  // evicted ones that are still to be reported, at most maxGone
+	hits    [16]hit // scratch
+	gave    []leaver
+	sorter  sorter
 	flow    Flow
 	stride  [strideSize]look
 	touched int64 // keeps the loads of the first pass

@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 
 	"github.com/wharfwatch/wharfwatch/flow"
@@ -71,6 +72,15 @@ func (l *load) second() {
 	l.Advance(l.at, &l.sink)
 }
 
+// cpu is what the process used so far, ns: on a busy machine the figure to compare.
+func cpu() int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
+}
+
 func benchLoad(b *testing.B, live, perSecond int, known bool) {
 	l := newLoad(perSecond, newRig(nil))
 	l.long = live
@@ -84,9 +94,11 @@ func benchLoad(b *testing.B, live, perSecond int, known bool) {
 	}
 	b.ReportAllocs()
 	b.ResetTimer()
+	before := cpu()
 	for i := 0; i < b.N; i += perSecond {
 		l.second()
 	}
+	b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
 	b.ReportMetric(float64(l.shards[0].live), "live")
 }
 
