@@ -178,13 +178,13 @@ func (w *worker) step(ctx context.Context) (wait time.Duration, err error) {
 	if d := w.bucket.take(now); d > 0 {
 		return d, nil
 	}
-	m, attempts, created, err := w.d.store.claim(ctx, id, Wall(now))
-	if err != nil || m == nil {
+	c, err := w.d.store.claim(ctx, id, Wall(now))
+	if err != nil || c.Message == nil {
 		return 0, err
 	}
-	m.Attempt, m.Repeat, m.Plain = Wall(now), attempts > 1, now.Before(w.plain)
-	out := w.try(ctx, m)
-	w.settle(ctx, m, attempts, created, out)
+	c.Attempt, c.Repeat, c.Plain = Wall(now), c.attempts > 1, now.Before(w.plain)
+	out := w.try(ctx, c.Message)
+	w.settle(ctx, &c, out)
 	if out.Verdict == Disable {
 		return 0, w.bury(ctx)
 	}
@@ -212,19 +212,19 @@ func (w *worker) try(ctx context.Context, m *Message) Outcome {
 }
 
 // settle writes the outcome down. It insists: an outcome that is forgotten is a message sent twice.
-func (w *worker) settle(ctx context.Context, m *Message, attempts int, created Time, out Outcome) {
+func (w *worker) settle(ctx context.Context, c *claimed, out Outcome) {
 	now := time.Now()
 	state, next := queued, Wall(now)
 	switch out.Verdict {
 	case OK:
 		state = delivered
 	case Retry:
-		limited := out.Limit > 0 && attempts >= out.Limit
-		if limited || w.policy.over(now.Sub(created.Std()), attempts, m.Incident.Severity) {
+		limited := out.Limit > 0 && c.limited+1 >= out.Limit
+		if limited || w.policy.over(now.Sub(c.created.Std()), c.attempts, c.Incident.Severity) {
 			state = dead
 			break
 		}
-		delay := w.policy.delay(attempts, jitter())
+		delay := w.policy.delay(c.attempts, jitter())
 		if out.After > 0 {
 			delay = out.After
 			w.bucket.close(now.Add(delay))
@@ -234,7 +234,7 @@ func (w *worker) settle(ctx context.Context, m *Message, attempts int, created T
 		state = dead
 	}
 	for ctx2 := context.WithoutCancel(ctx); ; {
-		err := w.d.store.settle(ctx2, m.ID, state, next, out.Status, out.Reason)
+		err := w.d.store.settle(ctx2, c.ID, state, next, out)
 		if err == nil {
 			break
 		}
@@ -243,7 +243,7 @@ func (w *worker) settle(ctx context.Context, m *Message, attempts int, created T
 			return // the row stays queued with its attempt counted: the next start repeats it and says so
 		}
 	}
-	w.count(m, attempts, state, out)
+	w.count(c.Message, c.attempts, state, out)
 }
 
 func (w *worker) count(m *Message, attempts int, state string, out Outcome) {

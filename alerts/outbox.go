@@ -132,30 +132,38 @@ func (s *Store) due(receiver string, now time.Time) (id string, in *Message, nex
 	return id, in, time.Time{}, json.Unmarshal([]byte(body), in)
 }
 
-// claim counts an attempt before it is made, so that a crash cannot hide one. It returns the message as it is now; nil when the row is
-// not queued any more.
-func (s *Store) claim(ctx context.Context, id string, now Time) (m *Message, attempts int, created Time, err error) {
+// claimed is a row whose attempt is under way.
+type claimed struct {
+	*Message
+	attempts int // this one included
+	limited  int // earlier attempts whose outcome had a Limit
+	created  Time
+}
+
+// claim counts an attempt before it is made, so that a crash cannot hide one. It returns the message as it is now; without one the row
+// is not queued any more.
+func (s *Store) claim(ctx context.Context, id string, now Time) (c claimed, err error) {
 	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		var body string
 		err := tx.QueryRow("UPDATE outbox SET attempts = attempts + 1, last_at = ?, silenced = 0 WHERE id = ? AND state = 'queued' "+
-			"RETURNING message, attempts, created_at", int64(now), id).Scan(&body, &attempts, (*int64)(&created))
+			"RETURNING message, attempts, limited, created_at", int64(now), id).Scan(&body, &c.attempts, &c.limited, (*int64)(&c.created))
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		m = &Message{}
-		return json.Unmarshal([]byte(body), m)
+		c.Message = &Message{}
+		return json.Unmarshal([]byte(body), c.Message)
 	})
-	return m, attempts, created, err
+	return c, err
 }
 
 // settle writes down how an attempt went.
-func (s *Store) settle(ctx context.Context, id, state string, next Time, status int, reason string) error {
+func (s *Store) settle(ctx context.Context, id, state string, next Time, out Outcome) error {
 	return s.db.Write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.Exec("UPDATE outbox SET state = ?, next_at = ?, status = ?, reason = ? WHERE id = ? AND state = 'queued'",
-			state, int64(next), status, reason, id)
+		_, err := tx.Exec("UPDATE outbox SET state = ?, next_at = ?, status = ?, reason = ?, limited = limited + ? WHERE id = ? AND state = 'queued'",
+			state, int64(next), out.Status, out.Reason, out.Limit > 0, id)
 		return err
 	})
 }
@@ -180,10 +188,19 @@ func (s *Store) bury(ctx context.Context, receiver, reason string) (n int64, err
 	return n, err
 }
 
-// Retry queues a dead delivery again, at once.
+// Retry queues a dead delivery again, at once. It refuses when the receiver has heard a later message of the same key: a trigger after
+// its resolve would open an incident that nobody closes.
 func (s *Store) Retry(ctx context.Context, id string, now time.Time) error {
 	err := s.db.Write(ctx, func(tx *sql.Tx) error {
-		res, err := tx.Exec("UPDATE outbox SET state = 'queued', next_at = ?, created_at = ? WHERE id = ? AND state = 'dead'",
+		var later int
+		if err := tx.QueryRow("SELECT count(*) FROM outbox o JOIN outbox p USING (receiver, dedup_key) "+
+			"WHERE o.id = ? AND p.seq > o.seq AND p.state = 'delivered'", id).Scan(&later); err != nil {
+			return err
+		}
+		if later > 0 {
+			return fmt.Errorf("delivery %s: the receiver has heard %d later messages about the incident", id, later)
+		}
+		res, err := tx.Exec("UPDATE outbox SET state = 'queued', next_at = ?, created_at = ?, limited = 0 WHERE id = ? AND state = 'dead'",
 			now.UnixNano(), now.UnixNano(), id)
 		if err != nil {
 			return err

@@ -27,7 +27,7 @@ const (
 	chartTitle    = 50
 	chartLabel    = 20
 	chartBins     = 20
-	slackAttempts = 3 // of a 200 whose body is not ok
+	slackAttempts = 3 // that end in a 200 whose body is not ok
 )
 
 func (s *Slack) validate(report func(key, message string)) {

@@ -56,6 +56,7 @@ CREATE TABLE outbox (
 	state      TEXT NOT NULL,    -- queued, delivered, dead, withdrawn
 	silenced   INTEGER NOT NULL DEFAULT 0,
 	attempts   INTEGER NOT NULL DEFAULT 0,
+	limited    INTEGER NOT NULL DEFAULT 0, -- attempts that ended in a way that is not retried for ever
 	created_at INTEGER NOT NULL, -- all wall clock, ns
 	next_at    INTEGER NOT NULL,
 	last_at    INTEGER NOT NULL DEFAULT 0,
