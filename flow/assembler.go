@@ -85,8 +85,8 @@ func newAssembler(name string, pool Pool, bound int, send func(*Batch)) *assembl
 	}
 }
 
-// add counts one packet.
-func (a *assembler) add(k *packet, now int64) {
+// add counts one packet; hash is its key.
+func (a *assembler) add(k *packet, hash uint32, now int64) {
 	if now > a.newest {
 		a.newest = now
 		if now>>tickShift >= a.tick {
@@ -95,12 +95,7 @@ func (a *assembler) add(k *packet, now int64) {
 	} else if now < a.newest-maxBackward {
 		a.setBack(now)
 	}
-	sport, dport := k.sport, k.dport
-	if k.proto == ICMP || k.proto == ICMPv6 {
-		sport = icmpRequest(k.proto, k.dport)
-		dport = sport
-	}
-	hash := a.hash(k.src, k.dst, sport, dport, k.proto)
+	sport, dport := k.pair()
 	n, way := a.find(hash, k, sport, dport)
 	if n != 0 && k.proto == TCP && k.flags&(SYN|ACK) == SYN && a.entries[n].state&(stateClosed|stateEstablished) != 0 {
 		a.emit(&a.entries[n], FlagEnd) // the ports are used again
@@ -142,6 +137,21 @@ func (a *assembler) add(k *packet, now int64) {
 	}
 }
 
+// key is the hash of a packet's conversation.
+func (a *assembler) key(k *packet) uint32 {
+	sport, dport := k.pair()
+	return a.hash(k.src, k.dst, sport, dport, k.proto)
+}
+
+// pair is what names the conversation beside addresses and protocol.
+func (k *packet) pair() (sport, dport uint16) {
+	if k.proto == ICMP || k.proto == ICMPv6 {
+		request := icmpRequest(k.proto, k.dport)
+		return request, request
+	}
+	return k.sport, k.dport
+}
+
 // setBack handles a clock that was set back, or files glued together: what was counted is handed over and time starts anew.
 func (a *assembler) setBack(now int64) {
 	a.steps++
@@ -166,12 +176,15 @@ func (a *assembler) drain() {
 	a.flush()
 }
 
-// ready reports whether a batch should go out: it is full, or time moved on by wait ns since the last.
-func (a *assembler) ready(wait int64) bool {
-	return a.out != nil && len(a.out.Records)+len(a.out.Names) >= batchRecords || a.newest-a.sent >= wait
+// ready reports whether a batch should go out: it is full, or time moved on since the last.
+func (a *assembler) ready() bool {
+	return a.newest-a.sent >= batchWait || a.out != nil && len(a.out.Records)+len(a.out.Names) >= batchRecords
 }
 
-const batchRecords = 512
+const (
+	batchRecords = 512
+	batchWait    = int64(time.Second) / 4
+)
 
 // batch is where records and names are appended to.
 func (a *assembler) batch() *Batch {

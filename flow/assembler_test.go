@@ -9,6 +9,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/gopacket/layers"
 )
 
 const second = int64(time.Second)
@@ -18,10 +19,23 @@ type collected struct {
 	records []Record
 	names   []Name
 	marks   []int64
+	late    int64 // the most that a conversation's slice lay behind a watermark handed over before it
 }
 
 func (c *collected) take(b *Batch) {
 	c.records = append(c.records, b.Records...)
+	for i := range b.Records {
+		last := b.Records[i].Last
+		if n := i + 1; n < len(b.Records) && b.Records[n].Flags&FlagReply != 0 {
+			last = max(last, b.Records[n].Last)
+		}
+		if i > 0 && b.Records[i].Flags&FlagReply != 0 {
+			last = max(last, b.Records[i-1].Last) // its other direction, if that said something
+		}
+		if n := len(c.marks); n > 0 {
+			c.late = max(c.late, c.marks[n-1]-last)
+		}
+	}
 	c.names = append(c.names, b.Names...)
 	c.marks = append(c.marks, b.Watermark)
 	b.Free()
@@ -60,7 +74,7 @@ func play(proto uint8, until int64, steps ...step) *collected {
 		if s.back {
 			k.src, k.dst, k.sport, k.dport = k.dst, k.src, k.dport, k.sport
 		}
-		a.add(&k, base+s.ms*1e6)
+		a.add(&k, a.key(&k), base+s.ms*1e6)
 	}
 	a.advance(base + until*1e6)
 	a.flush()
@@ -140,8 +154,10 @@ func TestAssemblerICMP(t *testing.T) {
 	for _, kinds := range [][3]uint16{{ICMP, 8 << 8, 0}, {ICMPv6, 128 << 8, 129 << 8}, {ICMP, 0, 8 << 8}} {
 		c := &collected{}
 		a := newAssembler("test", NewPool(1), 10, c.take)
-		a.add(&packet{src: Addr4(1), dst: Addr4(2), proto: uint8(kinds[0]), dport: kinds[1], bytes: 84}, base)
-		a.add(&packet{src: Addr4(2), dst: Addr4(1), proto: uint8(kinds[0]), dport: kinds[2], bytes: 84}, base+1)
+		there := packet{src: Addr4(1), dst: Addr4(2), proto: uint8(kinds[0]), dport: kinds[1], bytes: 84}
+		back := packet{src: Addr4(2), dst: Addr4(1), proto: uint8(kinds[0]), dport: kinds[2], bytes: 84}
+		a.add(&there, a.key(&there), base)
+		a.add(&back, a.key(&back), base+1)
 		a.drain()
 		if len(c.records) != 2 || c.records[0].DstPort != kinds[1] || c.records[1].DstPort != kinds[2] || c.records[1].Flags&FlagReply == 0 || c.records[0].SrcPort != 0 {
 			t.Errorf("%v: %+v", kinds, c.records)
@@ -204,11 +220,11 @@ func TestAssemblerConservation(t *testing.T) {
 		c := &collected{}
 		a := newAssembler("test", NewPool(4), bound, c.take)
 		for i := range ks {
-			a.add(&ks[i], times[i])
+			a.add(&ks[i], a.key(&ks[i]), times[i])
 			if a.live > bound {
 				t.Fatalf("%d entries of at most %d", a.live, bound)
 			}
-			if a.ready(second / 4) {
+			if a.ready() {
 				a.flush()
 			}
 		}
@@ -227,8 +243,8 @@ func TestAssemblerConservation(t *testing.T) {
 		if (a.evicted > 0) != (bound < 5000) {
 			t.Errorf("bound %d: %d evicted", bound, a.evicted)
 		}
-		if !slices.IsSorted(c.marks) {
-			t.Errorf("bound %d: the watermark went back", bound)
+		if !slices.IsSorted(c.marks) || c.late > idleSlice+1<<tickShift {
+			t.Errorf("bound %d: the watermark went back, or a record came %d ns behind it", bound, c.late)
 		}
 		for _, r := range c.records {
 			if r.Last < r.First || r.Last-r.First > activeSlice {
@@ -250,7 +266,7 @@ func TestAssemblerDeterministic(t *testing.T) {
 					a.advance(h)
 				}
 			}
-			a.add(&ks[i], times[i])
+			a.add(&ks[i], a.key(&ks[i]), times[i])
 		}
 		a.drain()
 		return c.records
@@ -269,7 +285,7 @@ func TestAssemblerTimeGoesBack(t *testing.T) {
 	a := newAssembler("test", NewPool(4), 100, c.take)
 	k := packet{src: Addr4(1), dst: Addr4(2), sport: 1, dport: 2, proto: UDP, bytes: 10}
 	for _, at := range []int64{base, base + 5*second, base + 2*second, base + 900*second, base + 6*second, base - 3600*second, 1} {
-		a.add(&k, at)
+		a.add(&k, a.key(&k), at)
 	}
 	a.drain()
 	if packets, _ := sums(c.records); packets != 7 || a.live != 0 || a.steps != 3 {
@@ -291,7 +307,7 @@ func TestAssemblerHostileTimes(t *testing.T) {
 	const n = 20_000
 	for i := range n {
 		k := packet{src: Addr4(uint32(r.IntN(100))), dst: Addr4(2), sport: 1, dport: 2, proto: uint8(6 + 11*(i&1)), bytes: 10}
-		a.add(&k, int64(r.Uint32())*second)
+		a.add(&k, a.key(&k), int64(r.Uint32())*second)
 	}
 	a.drain()
 	if packets, _ := sums(c.records); packets != n {
@@ -310,8 +326,8 @@ func TestAssemblerAllocations(t *testing.T) {
 	round := int64(0)
 	all := func() {
 		for i := range ks {
-			a.add(&ks[i], times[i]+round*last)
-			if a.ready(second / 4) {
+			a.add(&ks[i], a.key(&ks[i]), times[i]+round*last)
+			if a.ready() {
 				a.flush()
 			}
 		}
@@ -321,6 +337,54 @@ func TestAssemblerAllocations(t *testing.T) {
 	all()
 	if n := testing.AllocsPerRun(2, all); n > 0 {
 		t.Errorf("%g allocations for %d packets", n, len(ks))
+	}
+}
+
+// The whole way from frame to record costs no allocation, once the pools are warm.
+func TestTapAllocations(t *testing.T) {
+	p := newTap("test", NewPool(4), 100, metrics.NewSet(), (*Batch).Free)
+	frames := [][]byte{
+		serialize(t, ethernet(typeIPv4), ip4(TCP), tcp(1, 2, "S")), serialize(t, ethernet(typeIPv6), ip6(UDP), udp(1, 2), payload(9)),
+		serialize(t, ethernet(typeIPv4), ip4(ICMP), &layers.ICMPv4{TypeCode: 0x0800}), serialize(t, ethernet(0x0806), payload(28)),
+	}
+	now := base
+	some := func() {
+		for range 100 {
+			for _, f := range frames {
+				p.frame(linkEthernet, f, 0, 0, now)
+				now += second / 50
+			}
+		}
+	}
+	some()
+	some()
+	if n := testing.AllocsPerRun(50, some); n > 0 {
+		t.Errorf("%g allocations for 400 frames", n)
+	}
+}
+
+// Live, time moves on by heartbeats; from a file, by packets only. The batches say the same.
+func TestTapHeartbeats(t *testing.T) {
+	frames := sample(t)
+	run := func(beat int64) []string {
+		var got []string
+		p := newTap("test", NewPool(4), 100, metrics.NewSet(), func(b *Batch) {
+			for _, r := range b.Records {
+				got = append(got, fmt.Sprintf("%gs: %s:%d>%s:%d at %gs", float64(b.Watermark-base)/1e9, r.Src, r.SrcPort, r.Dst, r.DstPort, float64(r.First-base)/1e9))
+			}
+			b.Free()
+		})
+		for _, f := range frames {
+			for at := p.assembler.newest + beat; beat > 0 && p.assembler.newest > 0 && at < f.at; at += beat {
+				p.advance(at)
+			}
+			p.frame(linkEthernet, f.frame, f.wire, 0, f.at)
+		}
+		p.drain()
+		return got
+	}
+	if diff := cmp.Diff(run(1<<tickShift), run(0)); diff != "" {
+		t.Errorf("-live +file\n%s", diff)
 	}
 }
 
@@ -343,7 +407,7 @@ func TestTapConservation(t *testing.T) {
 	p.frame(147, good, 0, 0, base+6e9)
 	p.skip(outgoing)
 	n += 2
-	p.assembler.drain()
+	p.drain()
 	packets, _ := sums(c.records)
 	ignored := uint64(0)
 	for v := used + 1; v < numVerdict; v++ {

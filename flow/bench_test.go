@@ -32,8 +32,8 @@ func BenchmarkAssembler(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		n := i & (1<<18 - 1)
-		a.add(&ks[n], times[n]+int64(i>>18)*last)
-		if a.ready(second / 4) {
+		a.add(&ks[n], a.key(&ks[n]), times[n]+int64(i>>18)*last)
+		if a.ready() {
 			a.flush()
 		}
 	}

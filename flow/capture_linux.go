@@ -17,7 +17,6 @@ import (
 
 const (
 	captureWatch  = time.Second            // how often interfaces are looked for
-	captureWait   = int64(time.Second) / 4 // at least this much event time between two batches that are not full
 	captureMargin = int64(time.Second) / 4 // how far behind the present a silent interface claims to have seen everything
 	captureStats  = int64(time.Second)
 )
@@ -193,7 +192,7 @@ func (c *capture) read(ctx context.Context, r *ring, name string) (err error) {
 	counted := a.newest // until when the kernel's counters were read
 	defer func() {
 		c.count(r, a, counted)
-		a.drain()
+		t.drain()
 		err = errors.Join(err, r.close())
 	}()
 	var p ringPacket
@@ -212,22 +211,17 @@ func (c *capture) read(ctx context.Context, r *ring, name string) (err error) {
 			} else {
 				t.frame(r.link, p.frame, p.wire, p.vlan, p.time)
 			}
-			if a.ready(captureWait) {
-				a.flush()
-			}
 			if r.packets == 0 && (ctx.Err() != nil || a.newest-counted >= captureStats) {
 				break // between two blocks: a full wire must not hold up the rest
 			}
 		}
-		if r.packets == 0 && r.at == nil {
-			a.advance(now - captureMargin)
-		}
+		t.settle()
 		if a.newest-counted >= captureStats {
 			c.count(r, a, counted)
 			counted = a.newest
 		}
-		if a.ready(captureWait) {
-			a.flush()
+		if r.packets == 0 && r.at == nil {
+			t.advance(now - captureMargin)
 		}
 		if ctx.Err() != nil {
 			return nil

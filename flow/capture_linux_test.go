@@ -427,6 +427,25 @@ func TestCaptureBridge(t *testing.T) {
 	})
 }
 
+// Without the capability it is said at the start what to do.
+func TestCapturePermission(t *testing.T) {
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // capabilities belong to threads; this one ends with the goroutine
+		none := [2]unix.CapUserData{}
+		if err = unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
+			return
+		}
+		_, _, err = openCapture("docker0", NewPool(1), metrics.NewSet(), slog.New(slog.DiscardHandler))
+	}()
+	<-done
+	if want := "no permission to capture on docker0: run as root, or give the program CAP_NET_RAW and CAP_NET_ADMIN"; err == nil || err.Error() != want {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestCapturePatterns(t *testing.T) {
 	c := &capture{patterns: []string{"docker0", "br-*", "veth*"}}
 	chosen, notes := c.choose([]iface{

@@ -190,9 +190,10 @@ func (a *assembler) run(to int64) {
 			e.slot, e.next, e.prev = unlinked, 0, 0
 			a.visit(n, now)
 			n = next
-			if a.out != nil && len(a.out.Records) >= batchRecords {
-				a.flushAt(min(max(now, a.sent), a.newest)) // not newest: more that is older may follow
-			}
+		}
+		// A long step hands over on its way, as the heartbeats of a live capture would: the watermark is the tick's.
+		if mark := min(max(now, a.sent), a.newest); a.out != nil && (mark-a.sent >= batchWait || len(a.out.Records) >= batchRecords) {
+			a.flushAt(mark)
 		}
 	}
 }

@@ -13,7 +13,6 @@ import (
 const (
 	pcapBuffer = 1 << 20
 	pcapFrame  = 256 << 10 // most bytes of one captured frame; libpcap's own bound
-	fileWait   = int64(1e9) / 4
 )
 
 // OpenPcap reads a pcap or pcapng file of mirrored traffic through the packet assembler. name stands in Batch.Source behind
@@ -43,7 +42,7 @@ func (s *pcapSource) Run(ctx context.Context, emit func(*Batch)) error {
 		link, frame, wire, now, err := f.next()
 		if err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) || n == 0 && errors.Is(err, io.ErrUnexpectedEOF) {
-				t.assembler.drain()
+				t.drain()
 				return fmt.Errorf("read %s at byte %d: %w", s.name, f.offset, err)
 			}
 			if errors.Is(err, io.ErrUnexpectedEOF) {
@@ -52,11 +51,8 @@ func (s *pcapSource) Run(ctx context.Context, emit func(*Batch)) error {
 			break
 		}
 		t.frame(link, frame, wire, 0, now)
-		if t.assembler.ready(fileWait) {
-			t.assembler.flush()
-		}
 	}
-	t.assembler.drain()
+	t.drain()
 	return nil
 }
 

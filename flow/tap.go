@@ -12,7 +12,10 @@ import (
 type tap struct {
 	parser    parser
 	assembler *assembler
-	packet    packet // reused
+
+	lane    [laneSize]laned // parsed, not yet counted
+	waiting int
+	touched uint64 // keeps the loads of settle alive
 
 	frames, cut, answers, malformed uint64 // since the last publish
 	ignored                         [numVerdict]uint64
@@ -20,6 +23,16 @@ type tap struct {
 
 	meter *tapMeter
 }
+
+// laned is a packet on its way from the parser to the assembler. Packets go there a few at a time, so that the cache misses
+// of their conversations overlap.
+type laned struct {
+	packet packet
+	now    int64
+	hash   uint32
+}
+
+const laneSize = 16
 
 // tapMeter are the counters of all taps of one metrics.Set.
 type tapMeter struct {
@@ -56,7 +69,8 @@ func newTap(name string, pool Pool, conversations int, set *metrics.Set, send fu
 // frame takes one frame; it is not kept.
 func (t *tap) frame(link uint32, frame []byte, wire int, vlan uint16, now int64) {
 	t.frames++
-	k := &t.packet
+	l := &t.lane[t.waiting]
+	k := &l.packet
 	if v := t.parser.parse(k, link, frame, wire, vlan, now); v != used {
 		t.ignored[v]++
 		return
@@ -65,9 +79,50 @@ func (t *tap) frame(link uint32, frame []byte, wire int, vlan uint16, now int64)
 		t.cut++
 	}
 	if k.proto == UDP && k.sport == portDNS {
-		t.answer(k, frame, now)
+		keep := *k // settling reuses the lane
+		t.answer(&keep, frame, now)
+		l = &t.lane[t.waiting]
+		l.packet = keep
+		k = &l.packet
 	}
-	t.assembler.add(k, now)
+	l.now, l.hash = now, t.assembler.key(k)
+	if t.waiting++; t.waiting == laneSize {
+		t.settle()
+	}
+}
+
+// settle counts the packets that wait.
+func (t *tap) settle() {
+	a, lane := t.assembler, t.lane[:t.waiting]
+	for i := range lane {
+		t.touched += uint64(a.index[lane[i].hash&uint32(len(a.index)-1)].hash)
+	}
+	for i := range lane {
+		e := &a.entries[a.index[lane[i].hash&uint32(len(a.index)-1)].entry]
+		t.touched += e.src.Lo + e.way[1].bytes
+	}
+	for i := range lane {
+		a.add(&lane[i].packet, lane[i].hash, lane[i].now)
+		if a.ready() {
+			a.flush()
+		}
+	}
+	t.waiting = 0
+}
+
+// drain hands over everything, at the end of the input.
+func (t *tap) drain() {
+	t.settle()
+	t.assembler.drain()
+}
+
+// advance moves time on without a packet.
+func (t *tap) advance(now int64) {
+	t.settle()
+	t.assembler.advance(now)
+	if t.assembler.ready() {
+		t.assembler.flush()
+	}
 }
 
 // skip counts a frame that is not looked at.
@@ -85,6 +140,7 @@ func (t *tap) answer(k *packet, frame []byte, now int64) {
 	switch parseAnswer(payload, len(payload) < k.length, &name) {
 	case dnsAnswer:
 		t.answers++
+		t.advance(now) // what is older goes out before it
 		b := t.assembler.batch()
 		b.Names = append(b.Names, name)
 	case dnsMalformed:
