@@ -64,6 +64,7 @@ func (s *session) startWork() {
 
 func (s *session) answered(a answer) {
 	s.busy--
+	s.ripe = true
 	in := s.inquiries[a.question]
 	delete(s.inquiries, a.question)
 	for _, p := range in.waiting {

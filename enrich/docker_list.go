@@ -122,6 +122,7 @@ func (s *session) compareList() {
 		}
 	}
 	s.queue = append(s.queue, &pending{time: l.at, kind: Synced, arrived: time.Now(), ready: true, barrier: true})
+	s.ripe = true
 }
 
 func (s *session) relist(id string, at int64) {

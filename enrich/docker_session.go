@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +25,7 @@ type session struct {
 	ring   *ring
 
 	queue     []*pending
+	ripe      bool // something in the queue may have become ready to go since the last flush
 	inquiries map[question]*inquiry
 	backlog   []question
 	busy      int
@@ -57,6 +57,7 @@ func (s *session) run(ctx context.Context) (err error) {
 	s.ctx, s.ring = ctx, newRing()
 	s.inquiries = map[question]*inquiry{}
 	s.answers, s.lists = make(chan answer, inspectWorkers), make(chan listing, 1)
+	defer s.abandon()
 	defer s.workers.Wait()
 	defer cancel()
 	if s.api, err = s.dial(); err != nil {
@@ -118,6 +119,8 @@ func (s *session) read(messages <-chan events.Message, errs <-chan error) error 
 				err = errors.New("the event stream ended")
 			}
 			return fmt.Errorf("events of %s: %w", s.c.Endpoint(), err)
+		case <-s.ctx.Done():
+			return s.ctx.Err()
 		}
 	}
 }
@@ -128,15 +131,18 @@ func (s *session) loop(ended <-chan error) error {
 	defer reconcile.Stop()
 	defer ping.Stop()
 	for {
-		s.intake()
+		for s.intake() {
+			s.flush()
+		}
 		s.flush()
 		select {
 		case <-s.ctx.Done():
 			return s.ctx.Err()
 		case err := <-ended:
-			s.intake() // what came before the end
+			for s.intake() { // what came before the end
+				s.flush()
+			}
 			s.flush()
-			s.abandon()
 			return err
 		case <-s.ring.wake:
 		case a := <-s.answers:
@@ -152,6 +158,8 @@ func (s *session) loop(ended <-chan error) error {
 		case <-ping.C:
 			s.workers.Go(s.ping)
 		case <-progress.C:
+			s.ripe = true // by the passing of time
+			s.flush()
 			s.tellProgress()
 		}
 	}
@@ -176,8 +184,8 @@ func (s *session) lost() {
 	s.startList()
 }
 
-// intake moves events from the ring to the queue while there is room, and starts their inspects.
-func (s *session) intake() {
+// intake moves events from the ring to the queue while there is room, and starts their inspects. It reports whether there were any.
+func (s *session) intake() (some bool) {
 	if s.ring.takeGap() {
 		s.m.gaps.Inc()
 		s.log.Warn("docker events were lost: the engine is listed again")
@@ -186,8 +194,9 @@ func (s *session) intake() {
 	for len(s.queue) < pendingMost {
 		a, ok := s.ring.pop()
 		if !ok {
-			return
+			break
 		}
+		some = true
 		s.last = max(s.last, a.TimeNano)
 		if !s.seen.add(&a.Message) {
 			s.m.duplicate.Inc()
@@ -202,9 +211,10 @@ func (s *session) intake() {
 		if p.question.id != "" {
 			s.ask(p)
 		} else {
-			p.ready = true
+			p.ready, s.ripe = true, true
 		}
 	}
+	return some
 }
 
 // abandon counts what waited for answers that will not come any more; the next session lists everything.
@@ -233,94 +243,4 @@ func (s *session) tellProgress() {
 		s.progress = to
 		s.emit(Event{Time: to, Kind: Progress, Engine: s.c.Name})
 	}
-}
-
-// pending is an engine event, or an entry of a list, on its way out.
-type pending struct {
-	time     int64 // engine clock, ns
-	who      string
-	kind     EventKind
-	message  *events.Message // nil for a list's
-	arrived  time.Time
-	question question
-	ready    bool
-	answer   answer
-	barrier  bool // goes out when everything before it has
-}
-
-// classify picks the events that say something; nil for the rest.
-func classify(a arrival) *pending {
-	m := a.Message
-	p := &pending{time: m.TimeNano, who: m.Actor.ID, message: &m, arrived: a.at}
-	action, _, _ := strings.Cut(string(m.Action), ":")
-	if m.Type == events.NetworkEventType {
-		p.who = m.Actor.Attributes["container"]
-		if kind := m.Actor.Attributes["type"]; kind == "host" || kind == "null" || !containerID(p.who) {
-			return nil // no address, or swarm's own sandboxes
-		}
-		switch action {
-		case "connect":
-			p.kind, p.question = Connected, question{network: true, id: m.Actor.ID}
-		case "disconnect":
-			p.kind = Disconnect
-		default:
-			return nil
-		}
-		return p
-	}
-	switch action {
-	case "create":
-		p.kind, p.question = Created, question{id: p.who}
-	case "start":
-		p.kind = Started
-	case "die":
-		p.kind = Died
-	case "destroy":
-		p.kind = Destroyed
-	case "rename", "update":
-		p.kind, p.question = Changed, question{id: p.who}
-	case "exec_start":
-		p.kind = Exec
-	default:
-		return nil
-	}
-	return p
-}
-
-// containerID reports 64 hex digits.
-func containerID(id string) bool {
-	return len(id) == 64 && strings.Trim(id, "0123456789abcdef") == ""
-}
-
-// overtakeAfter is how long a slow inspect holds up other containers' events.
-const overtakeAfter = 50 * time.Millisecond
-
-// flush tells what is ready. The order of one container is never changed.
-func (s *session) flush() {
-	s.compareList()
-	held := map[string]bool{}
-	kept, overtake := s.queue[:0], false
-	for _, p := range s.queue {
-		switch {
-		case !p.ready, held[p.who], len(kept) > 0 && (p.barrier || !overtake && p.kind != Created):
-			if len(kept) == 0 {
-				overtake = time.Since(p.arrived) > overtakeAfter
-			}
-			held[p.who] = true
-			kept = append(kept, p)
-		default:
-			s.apply(p)
-		}
-	}
-	clear(s.queue[len(kept):])
-	s.queue = kept
-}
-
-// exitDetail is the Detail of Died.
-func exitDetail(m *events.Message) string {
-	code, err := strconv.Atoi(m.Actor.Attributes["exitCode"])
-	if err != nil {
-		return ""
-	}
-	return "exit " + strconv.Itoa(code)
 }

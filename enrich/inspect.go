@@ -142,7 +142,7 @@ func (e *inspected) container(engine, scope string, h habits) (*Container, error
 	return c, nil
 }
 
-// engineTime reads RFC 3339; absent and the year 1 are 0.
+// engineTime reads RFC 3339; absent and the year 1 are 0, and so is the beginning of 1970, where captures with relative times start.
 func engineTime(s string) (int64, error) {
 	if s == "" {
 		return 0, nil
@@ -154,7 +154,7 @@ func engineTime(s string) (int64, error) {
 	if t.Year() <= 1 {
 		return 0, nil
 	}
-	if t.Year() < 1971 || t.Year() > 2200 { // what int64 nanoseconds hold, with a margin for arithmetic
+	if t.Year() < 1970 || t.Year() > 2200 { // what int64 nanoseconds hold, with a margin for arithmetic
 		return 0, fmt.Errorf("%q is out of range", clean(s, 64))
 	}
 	return t.UnixNano(), nil

@@ -196,6 +196,11 @@ func posture(t *testing.T, r *rig.Rig, l *told, image string) {
 		t.Error("the environment is in the event")
 	}
 
+	r.Run("--name", "mighty", "--privileged", image, "sleep")
+	if p := l.wait(from, "created", is(enrich.Created, "mighty")).Container.Posture; !p.Privileged || p.SecurityOpt != nil {
+		t.Errorf("the posture of a privileged container is %+v", p)
+	}
+
 	lines := json.NewDecoder(out)
 	for {
 		var e struct {
