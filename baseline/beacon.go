@@ -222,6 +222,9 @@ func (b *beacon) find(k *keySet, s *series, key destKey, f *enrich.Flow) *series
 	switch {
 	case s == nil && named != nil: // another address of a known name
 		b.alias(k, key, named)
+		if first, known := k.recall(key); known {
+			named.start(first)
+		}
 		return named
 	case s == nil:
 		first, again := k.knock(key, f.Start)

@@ -62,14 +62,21 @@ func (k *destKey) slot() int {
 
 // knock notes a sighting; the second of the same key returns the time of the first.
 func (k *keySet) knock(key destKey, at int64) (first int64, again bool) {
-	d := &k.door[key.slot()]
-	if d.key == key && d.at != 0 {
-		first = d.at
-		*d = knocker{}
-		return first, true
+	if first, again = k.recall(key); !again {
+		k.door[key.slot()] = knocker{key, at}
 	}
-	*d = knocker{key, at}
-	return 0, false
+	return first, again
+}
+
+// recall takes a first sighting out of the door.
+func (k *keySet) recall(key destKey) (first int64, known bool) {
+	d := &k.door[key.slot()]
+	if d.key != key || d.at == 0 {
+		return 0, false
+	}
+	first = d.at
+	*d = knocker{}
+	return first, true
 }
 
 // alias makes key lead to s.
