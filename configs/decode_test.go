@@ -53,7 +53,6 @@ type everything struct {
 	Optional *receiver          `yaml:"optional"`
 	Several  []receiver         `yaml:"several"`
 	Webhook  string             `yaml:"webhook_url"`
-	hidden   int
 }
 
 func read(t *testing.T, text string, sets, environ []string) (everything, map[string]Origin, Problems) {

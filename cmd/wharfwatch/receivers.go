@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	"github.com/wharfwatch/wharfwatch/alerts"
+	"github.com/wharfwatch/wharfwatch/configs"
+	"github.com/wharfwatch/wharfwatch/console"
+)
+
+const maxFailed = 1000 // dead letters listed, and queued again at once
+
+// notifyDeps is what the console can do with receivers, in the monitor and without one.
+func notifyDeps(c *configs.Config, store *alerts.Store) (console.Notify, error) {
+	receivers, err := c.Alerts.Receivers()
+	if err != nil {
+		return console.Notify{}, err
+	}
+	find := func(name string) (*alerts.Receiver, error) {
+		for _, r := range receivers {
+			if r.Name == name {
+				return r, nil
+			}
+		}
+		return nil, fmt.Errorf("%w: %q", console.ErrNoReceiver, name)
+	}
+	return console.Notify{
+		Receivers: func() (out []console.Receiver) {
+			for _, r := range receivers {
+				out = append(out, console.Receiver{Name: r.Name, Kind: r.Kind, MinSeverity: r.MinSeverity.String()})
+			}
+			return out
+		},
+		Test: func(ctx context.Context, name string) (console.TestResult, error) {
+			r, err := find(name)
+			if err != nil {
+				return console.TestResult{}, err
+			}
+			o := alerts.Test(ctx, r)
+			return console.TestResult{OK: o.Verdict == alerts.OK, Status: o.Status, Reason: o.Reason}, nil
+		},
+		Preview: func(name string, in *alerts.Incident) (console.Preview, error) {
+			r, err := find(name)
+			if err != nil {
+				return console.Preview{}, err
+			}
+			if in == nil {
+				sample := alerts.Sample()
+				in = &sample
+			}
+			q, err := alerts.Preview(r, *in)
+			return console.Preview{ContentType: q.Header.Get("Content-Type"), Body: string(q.Body)}, err
+		},
+		Failed: func(context.Context) ([]alerts.DeliveryRow, error) { return store.Failed(maxFailed) },
+		Retry: func(ctx context.Context, ids []string) (n int, err error) {
+			if len(ids) == 0 {
+				failed, err := store.Failed(maxFailed)
+				if err != nil {
+					return 0, err
+				}
+				for _, d := range failed {
+					ids = append(ids, d.ID)
+				}
+			}
+			for _, id := range ids {
+				if err := store.Retry(ctx, id, time.Now()); err != nil {
+					return n, err
+				}
+				n++
+			}
+			return n, nil
+		},
+	}, nil
+}
+
+// receiverChecks builds the receivers, which reads their secrets, and looks their hosts up. Nothing is sent to them.
+func receiverChecks(ctx context.Context, c *configs.Config) []console.Check {
+	receivers, err := c.Alerts.Receivers()
+	if err != nil {
+		return []console.Check{{State: "fail", What: "receivers", Reason: err.Error(), Fix: "see whether this user may read the file"}}
+	}
+	if len(receivers) == 0 {
+		return []console.Check{{State: "warn", What: "receivers", Reason: "none is configured: nobody is told", Fix: "add one below alerts, or use --webhook URL"}}
+	}
+	var out []console.Check
+	for _, r := range receivers {
+		check := console.Check{State: "ok", What: "receiver " + r.Name}
+		host, err := receiverHost(ctx, r)
+		check.Reason = host
+		if err != nil {
+			check.State, check.Reason, check.Fix = "fail", err.Error(), "see whether the name is right and this machine can look it up"
+		}
+		out = append(out, check)
+	}
+	return out
+}
+
+// receiverHost says where a receiver is, in words.
+func receiverHost(ctx context.Context, r *alerts.Receiver) (string, error) {
+	if r.Kind == "jsonl" {
+		return "a file", nil
+	}
+	q, err := alerts.Preview(r, alerts.Sample())
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(q.URL)
+	if err != nil || u.Hostname() == "" {
+		return "", errors.New("its address names no host")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if _, err := net.DefaultResolver.LookupHost(ctx, u.Hostname()); err != nil {
+		return "", fmt.Errorf("look up %s: %w", u.Hostname(), err)
+	}
+	return u.Hostname() + " can be looked up", nil
+}
