@@ -2,6 +2,7 @@ package flow
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -18,6 +19,7 @@ const maxClockSources = 16384
 type Clock struct {
 	slack, limit int64
 	sources      map[string]*clockSource
+	silent       int // of the sources
 	refused      uint64
 	last         int64 // result so far
 	started      bool
@@ -63,7 +65,10 @@ func (c *Clock) Observe(source string, watermark, arrival int64) {
 		return
 	}
 	c.stale = c.stale || s.silent || s.behind || s.watermark <= c.least
-	s.silent = false
+	if s.silent {
+		s.silent = false
+		c.silent--
+	}
 	s.watermark, s.arrival = max(s.watermark, watermark), max(s.arrival, arrival)
 }
 
@@ -103,6 +108,7 @@ func (c *Clock) scan(now int64) {
 	for name, s := range c.sources {
 		if !s.silent && now-s.arrival > c.limit {
 			s.silent = true
+			c.silent++
 			c.silences = append(c.silences, Silence{Source: name, Since: s.arrival, Watermark: s.watermark})
 		}
 		if !s.silent {
@@ -125,19 +131,12 @@ func (c *Clock) scan(now int64) {
 	slices.SortFunc(c.silences, func(a, b Silence) int { return cmp.Compare(a.Source, b.Source) })
 }
 
-// forget drops the silent source heard longest ago.
+// forget drops the silent sources. They have been reported, and hold nothing back.
 func (c *Clock) forget() bool {
-	var oldest string
-	found := false
-	for name, s := range c.sources {
-		if !s.silent {
-			continue
-		}
-		o := c.sources[oldest]
-		if !found || s.arrival < o.arrival || s.arrival == o.arrival && name < oldest {
-			oldest, found = name, true
-		}
+	if c.silent == 0 {
+		return false
 	}
-	delete(c.sources, oldest)
-	return found
+	maps.DeleteFunc(c.sources, func(_ string, s *clockSource) bool { return s.silent })
+	c.silent = 0
+	return true
 }

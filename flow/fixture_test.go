@@ -1,0 +1,114 @@
+package flow
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update-netflow", false, "write the golden records of the exporter fixtures")
+
+// fixtures are captures of what softflowd sent, made by testdata/make.sh from testdata/traffic.pcap.
+var fixtures = []string{"softflowd-v5", "softflowd-v9", "softflowd-ipfix"}
+
+// capturedPayloads returns the UDP payloads of a capture.
+func capturedPayloads(t testing.TB, file []byte) (all [][]byte) {
+	p, err := openPackets(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := newUDPParser(p.LinkType())
+	for {
+		data, _, err := p.ReadPacketData()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, payload, is := u.payload(data); is {
+			all = append(all, payload)
+		}
+	}
+}
+
+// What softflowd made of the same packets, in all versions, record by record.
+func TestFixtures(t *testing.T) {
+	for _, name := range fixtures {
+		t.Run(name, func(t *testing.T) {
+			got, _, status := readDatagrams(t, "testdata/"+name+".pcap")
+			if len(got) == 0 || len(status) == 0 {
+				t.Fatal("no records")
+			}
+			golden := "testdata/" + name + ".json"
+			var b bytes.Buffer
+			for i := range got {
+				line, err := json.Marshal(&got[i])
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.Write(append(line, '\n'))
+			}
+			if *update {
+				if err := os.WriteFile(golden, b.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), b.String()); diff != "" {
+				t.Errorf("records (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A capture of export datagrams is told from other traffic packet by packet.
+func TestLooksLikeExport(t *testing.T) {
+	for _, name := range fixtures {
+		b, err := os.ReadFile("testdata/" + name + ".pcap")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, p := range capturedPayloads(t, b) {
+			if !LooksLikeExport(p) {
+				t.Errorf("%s: datagram %d does not look like one", name, i)
+			}
+		}
+	}
+	for name, s := range map[string]string{
+		"empty":                  "",
+		"dns query":              "000a 0100 0001 0000 0000 0000 07 6578616d706c65 03 636f6d 00 0001 0001",
+		"dns query with id 9":    "0009 0100 0001 0000 0000 0000 07 6578616d706c65 03 636f6d 00 0001 0001",
+		"ntp":                    "2300 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000 0000",
+		"v5 without its records": "0005 0002 000f4240 65000000 00000000 00000001 00000000",
+	} {
+		if LooksLikeExport(unhex(t, s)) {
+			t.Errorf("%s looks like an export", name)
+		}
+	}
+}
+
+// A file that is no capture, or ends early, is an error that names it.
+func TestDatagramsErrors(t *testing.T) {
+	whole, err := os.ReadFile("testdata/softflowd-v9.pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{"empty": nil, "text": []byte("not a capture at all"), "cut": whole[:len(whole)-3]} {
+		s := OpenDatagrams(name, bytes.NewReader(b), NewPool(1), newLab(t, Config{}).set)
+		err := s.Run(context.Background(), func(b *Batch) { b.Free() })
+		if err == nil || !bytes.Contains([]byte(err.Error()), []byte(name)) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package flow
+
+import (
+	"math"
+	"testing"
+)
+
+// Every source of a rate outranks the ones below it.
+func TestSamplingOrder(t *testing.T) {
+	const own, named, whole, config = 34, 48, 50, 0
+	send := func(l *lab, version uint16, from ...int) Record {
+		l.t.Helper()
+		has := func(x int) bool {
+			for _, f := range from {
+				if f == x {
+					return true
+				}
+			}
+			return false
+		}
+		if has(named) {
+			l.send(newMessage(version).options(400, 1, 4, 48, 1, 50, 4).set(400, u32(0), []byte{7}, u32(300)).bytes())
+			l.send(newMessage(version).options(401, 1, 4, 48, 1, 50, 4).set(401, u32(0), []byte{8}, u32(999)).bytes())
+		}
+		if has(whole) {
+			l.send(newMessage(version).options(402, 1, 4, 34, 4).set(402, u32(0), u32(400)).bytes())
+		}
+		fields, record := []uint16{8, 4, 12, 4, 48, 1}, append(u32(1, 2), 7)
+		if has(own) {
+			fields, record = append(fields, 34, 4), append(record, u32(200)...)
+		}
+		got := l.send(newMessage(version).template(256, fields...).set(256, record).bytes())
+		if len(got) != 1 {
+			l.t.Fatalf("%d records", len(got))
+		}
+		return got[0]
+	}
+	for _, version := range []uint16{9, 10} {
+		for _, c := range []struct {
+			name string
+			from []int
+			want uint32
+			who  string
+		}{
+			{"nobody", nil, 1, "unknown"},
+			{"options for the whole domain", []int{whole}, 400, "options"},
+			{"options for the sampler", []int{whole, named}, 300, "options"},
+			{"the record", []int{whole, named, own}, 200, "record"},
+		} {
+			l := newLab(t, Config{})
+			r := send(l, version, c.from...)
+			if r.Sampling != c.want || (r.Flags&FlagSamplingUnknown != 0) != (c.from == nil) {
+				t.Errorf("version %d, %s: rate %d, flags %b", version, c.name, r.Sampling, r.Flags)
+			}
+			if s := l.decoder.exportersStatus()[0]; s.SamplingFrom != c.who {
+				t.Errorf("version %d, %s: status says %s", version, c.name, s.SamplingFrom)
+			}
+			l = newLab(t, Config{Sampling: []SamplingRate{{"192.0.0.0/8", 5}, {"192.0.2.0/24", 100}, {"198.51.100.0/24", 6}}})
+			if r := send(l, version, c.from...); r.Sampling != 100 || r.Flags&FlagSamplingUnknown != 0 {
+				t.Errorf("version %d, %s and the configuration: rate %d", version, c.name, r.Sampling)
+			}
+		}
+	}
+}
+
+func TestSamplingV5Header(t *testing.T) {
+	l := newLab(t, Config{})
+	if r := l.send(v5(0, 100_000, 0x4000|1000, 1))[0]; r.Sampling != 1000 || r.Flags&FlagSamplingUnknown != 0 {
+		t.Errorf("rate %d, flags %b", r.Sampling, r.Flags)
+	}
+	if r := l.send(v5(1, 100_000, 0, 1))[0]; r.Sampling != 1 || r.Flags&FlagSamplingUnknown == 0 {
+		t.Errorf("rate %d, flags %b", r.Sampling, r.Flags)
+	}
+}
+
+// Two samplers of one router, and the same sampler in another domain, do not overwrite each other.
+func TestSamplersAreKeptApart(t *testing.T) {
+	l := newLab(t, Config{})
+	for domain, rates := range map[uint32][2]uint32{1: {10, 20}, 2: {30, 40}} {
+		m := newMessage(10).options(400, 1, 4, 302, 8, 305, 4, 306, 4)
+		m.domain = domain
+		m.set(400, u32(0), u64(1), u32(1, rates[0]-1), u32(0), u64(2), u32(1, rates[1]-1))
+		l.send(m.bytes())
+	}
+	for domain, rates := range map[uint32][2]uint32{1: {10, 20}, 2: {30, 40}} {
+		m := newMessage(10).template(256, 8, 4, 302, 8).set(256, u32(1), u64(1), u32(1), u64(2))
+		m.domain = domain
+		got := l.send(m.bytes())
+		if len(got) != 2 || got[0].Sampling != rates[0] || got[1].Sampling != rates[1] {
+			t.Errorf("domain %d: %+v, want rates %v", domain, got, rates)
+		}
+	}
+}
+
+func TestRateFields(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		in   rateFields
+		want uint32
+		good bool
+	}{
+		{"none", rateFields{}, 0, true},
+		{"interval", rateFields{interval: 1000}, 1000, true},
+		{"packets and space", rateFields{packets: 1, space: 999}, 1000, true},
+		{"ten of a thousand", rateFields{packets: 10, space: 990}, 100, true},
+		{"size and population", rateFields{size: 10, population: 1000}, 100, true},
+		{"probability", rateFields{probability: 0.01}, 100, true},
+		{"a million", rateFields{interval: 1_000_000}, 1_000_000, true},
+		{"more", rateFields{interval: 1_000_001}, 0, false},
+		{"no probability", rateFields{probability: math.NaN()}, 0, false},
+		{"more than certain", rateFields{probability: 1000}, 0, false},
+		{"negative", rateFields{probability: -1}, 0, false},
+		{"overflow", rateFields{packets: math.MaxUint64, space: math.MaxUint64}, 2, true},
+	} {
+		if got, good := c.in.rate(); got != c.want || good != c.good {
+			t.Errorf("%s: %d %v, want %d %v", c.name, got, good, c.want, c.good)
+		}
+	}
+}
