@@ -180,6 +180,8 @@ func runs(state string) bool { return state == "running" || state == "paused" ||
 // returns the number of differences. The addresses of a container that does not run are worth nothing: after a restart of the engine
 // they are stale (attribution.md 1.9).
 func (s *session) take(c *Container, at int64, restate bool) (changes int) {
+	own := *c // several entries of the queue may share one answer
+	c = &own
 	k := s.known[c.ID]
 	held := c.Attachments
 	if !c.Running {

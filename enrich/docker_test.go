@@ -433,6 +433,21 @@ func TestEngineConfigValidate(t *testing.T) {
 	f(EngineConfig{Name: "a", Scope: "sometimes"}, "scope")
 }
 
+func TestEngineEndpoint(t *testing.T) {
+	f := func(c EngineConfig, env, host, tls string) {
+		t.Helper()
+		t.Setenv("DOCKER_HOST", env)
+		t.Setenv("DOCKER_CERT_PATH", "/certs")
+		if c.Endpoint() != host || c.tlsDir() != tls {
+			t.Errorf("%+v with DOCKER_HOST=%s: %s, %q, want %s, %q", c, env, c.Endpoint(), c.tlsDir(), host, tls)
+		}
+	}
+	f(EngineConfig{}, "", "unix:///var/run/docker.sock", "")
+	f(EngineConfig{}, "tcp://192.0.2.1:2376", "tcp://192.0.2.1:2376", "/certs")
+	f(EngineConfig{Host: "unix:///x"}, "tcp://192.0.2.1:2376", "unix:///x", "")
+	f(EngineConfig{Host: "tcp://192.0.2.2:2376", TLSDir: "/tls"}, "tcp://192.0.2.1:2376", "tcp://192.0.2.2:2376", "/tls")
+}
+
 func TestScopeEngines(t *testing.T) {
 	f := func(in, want []EngineConfig) {
 		t.Helper()

@@ -138,3 +138,36 @@ func check(t *testing.T, events []Event, listed, connected int) {
 		t.Errorf("the end is %s, %s", end[0].Kind, end[1].Kind)
 	}
 }
+
+// FuzzInventory: a file that somebody made by hand is an error with a position, or events that keep the promises.
+func FuzzInventory(f *testing.F) {
+	f.Add([]byte(`[{"Id":"x","State":{"StartedAt":"2026-01-01T00:00:00Z","FinishedAt":"2026-01-02T00:00:00Z"},"NetworkSettings":{"IPAddress":"10.0.0.1"}}]`))
+	f.Add([]byte(`[{"Id":"x"},]`))
+	f.Add([]byte(`[] [{}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		events, err := ReadInventory(strings.NewReader(string(in)), "e")
+		if err != nil {
+			if !strings.Contains(err.Error(), "line ") {
+				t.Errorf("no position: %v", err)
+			}
+			return
+		}
+		open := map[string]int{}
+		for i, e := range events {
+			if i > 0 && i < len(events)-2 && e.Time < events[i-1].Time {
+				t.Fatalf("event %d is older than the one before", i)
+			}
+			switch e.Kind {
+			case Connected:
+				open[e.Container.ID+e.Binding.Network]++
+			case Disconnect:
+				open[e.Container.ID+e.Binding.Network]--
+			}
+		}
+		for at, n := range open {
+			if n < 0 {
+				t.Fatalf("%s was disconnected more often than connected", at)
+			}
+		}
+	})
+}

@@ -54,3 +54,25 @@ func TestDecodeEventRefuses(t *testing.T) {
 		t.Errorf("a newer version's event: %+v, %v", e, err)
 	}
 }
+
+// FuzzDecodeEvent: what is decoded encodes to what decodes to the same.
+func FuzzDecodeEvent(f *testing.F) {
+	f.Add([]byte(`{"time":1,"kind":"connected","engine":"e","container":{"id":"x","posture":{}},"binding":{"network_id":"n","network":"","addrs":["10.0.0.1"]}}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		e, err := DecodeEvent(in)
+		if err != nil {
+			return
+		}
+		b, err := EncodeEvent(&e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := DecodeEvent(b)
+		if err != nil {
+			t.Fatalf("%s: %v", b, err)
+		}
+		if c, _ := EncodeEvent(&again); string(c) != string(b) {
+			t.Fatalf("encoded again:\n%s\nfirst:\n%s", c, b)
+		}
+	})
+}

@@ -62,6 +62,9 @@ type Rig struct {
 // Start makes a rig, and cleans it up when the test ends. It takes 1 to 3 seconds.
 func Start(t testing.TB, o Options) *Rig {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("rig: a private docker engine is not for -short")
+	}
 	if lacking := lacks(); lacking != "" {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("rig: %s", lacking)
