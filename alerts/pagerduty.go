@@ -139,7 +139,7 @@ func pagerDetails(m *Message) map[string]any {
 		"incident": in.ID, "generation": in.Generation, "reason": cut(clean(m.Reason), pagerField), "workload": cut(clean(in.Workload), pagerSummary),
 		"container": cut(clean(in.Container.Name), pagerSummary), "container_id": cut(clean(in.Container.ID), pagerField),
 		"image": cut(clean(in.Container.Image), pagerSummary), "attribution": in.Attribution.Method.String() + ", " + in.Attribution.Confidence.String(),
-		"confidence": in.Confidence, "first_seen": in.FirstSeen, "last_seen": in.LastSeen, "attack": in.Attack, "findings": stories,
+		"confidence": in.Confidence, "first_seen": in.FirstSeen, "last_seen": in.LastSeen, "attack": cut(clean(strings.Join(in.Attack, ", ")), pagerSummary), "findings": stories,
 	}
 	if f := in.Strongest(); f != nil {
 		d["evidence"] = facts(f, pagerFacts)

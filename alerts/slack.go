@@ -24,6 +24,7 @@ const (
 	slackField    = 2000
 	slackText     = 3000 // of the fallback; the vendor cuts at 40000
 	slackStories  = 10   // our own: more is a wall
+	slackFacts    = 16   // likewise
 	chartTitle    = 50
 	chartLabel    = 20
 	chartBins     = 20
@@ -98,6 +99,9 @@ type (
 // https://docs.slack.dev/messaging/formatting-message-text#escaping
 func escape(s string) string { return slackEscape.Replace(clean(s)) }
 
+// slackPlain is for plain text, where entities would show: angle brackets become others.
+var slackPlain = strings.NewReplacer("<", "‹", ">", "›")
+
 var slackEscape = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
 // mrkdwn escapes and cuts: the cut comes first, in a way that leaves room for what escaping adds, so that no entity is cut in two.
@@ -134,7 +138,7 @@ func (s *slack) Render(m Message) (Request, error) {
 	summary := mrkdwn(in.Summary, slackSection)
 	msg := slackMessage{Text: mrkdwn(head+": "+in.Summary, slackText)}
 	add := func(b any) { msg.Blocks = append(msg.Blocks, b) }
-	add(slackBlock{Type: "header", Text: &slackString{"plain_text", cut(clean(head), slackHeader)}})
+	add(slackBlock{Type: "header", Text: &slackString{"plain_text", cut(slackPlain.Replace(clean(head)), slackHeader)}})
 	add(slackBlock{Type: "section", Text: &slackString{"mrkdwn", summary}})
 	if m.Transition != Trigger {
 		add(slackBlock{Type: "section", Text: &slackString{"mrkdwn", mrkdwn(m.Reason, slackSection)}})
@@ -143,6 +147,9 @@ func (s *slack) Render(m Message) (Request, error) {
 		add(slackBlock{Type: "section", Fields: slackFields(in)})
 		add(slackBlock{Type: "section", Text: &slackString{"mrkdwn", slackFindings(in)}})
 		if f := in.Strongest(); f != nil {
+			if known := facts(f, slackFacts); len(known) > 0 {
+				add(slackBlock{Type: "section", Text: &slackString{"mrkdwn", mrkdwn(strings.Join(known, " · "), slackSection)}})
+			}
 			if beats := intervals(f, 40); len(beats) > 1 {
 				add(slackBlock{Type: "section", Text: &slackString{"mrkdwn", mrkdwn("intervals `"+sparkline(beats)+"` of "+f.Subject, slackSection)}})
 				if !m.Plain {

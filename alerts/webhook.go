@@ -43,8 +43,11 @@ func (w *Webhook) validate(report func(key, message string)) {
 		report("secret", err.Error())
 	}
 	for i, h := range w.Headers {
-		if n := http.CanonicalHeaderKey(h.Name); h.Name == "" || strings.HasPrefix(n, "Webhook-") || strings.ContainsAny(h.Name+h.Value, "\r\n: ") && strings.ContainsAny(h.Name, "\r\n: ") {
+		if n := http.CanonicalHeaderKey(h.Name); h.Name == "" || strings.HasPrefix(n, "Webhook-") || strings.ContainsAny(h.Name, "\r\n: ") {
 			report(fmt.Sprintf("headers[%d].name", i), "is no name of a header that may be set")
+		}
+		if strings.ContainsAny(h.Value, "\r\n") {
+			report(fmt.Sprintf("headers[%d].value", i), "must be one line")
 		}
 	}
 }
@@ -140,23 +143,30 @@ func shrink(e event) ([]byte, error) {
 	e.Data = in
 	b, err := json.Marshal(e)
 	for err == nil && len(b) > maxWebhook && len(e.Data.Findings) > 1 {
-		e.Data.drop()
+		for range max(1, len(e.Data.Findings)/8) {
+			e.Data.drop()
+		}
 		b, err = json.Marshal(e)
 	}
 	if err == nil && len(b) > maxWebhook && len(e.Data.Findings) == 1 {
 		e.Data.Findings[0].Evidence = json.RawMessage(fmt.Sprintf(`{"omitted_bytes":%d}`, len(e.Data.Findings[0].Evidence)))
 		b, err = json.Marshal(e)
 	}
-	if err == nil && len(b) > maxWebhook {
+	if err == nil && len(b) > maxWebhook && len(e.Data.Findings) == 1 {
 		const n = 200
 		d := &e.Data
-		for _, s := range []*string{&d.Workload, &d.Container.ID, &d.Container.Name, &d.Container.Image, &d.Summary, &e.Reason} {
+		f := &d.Findings[0]
+		for _, s := range []*string{
+			&d.Workload, &d.Container.ID, &d.Container.Name, &d.Container.Image, &d.Summary, &e.Reason, &f.ID, &f.Detector, &f.Subject, &f.Summary,
+		} {
 			*s = cut(*s, n)
 		}
-		d.Attack = d.Attack[:min(len(d.Attack), 20)]
-		for i := range d.Findings {
-			f := &d.Findings[i]
-			f.Summary, f.Subject, f.Attack = cut(f.Summary, n), cut(f.Subject, n), f.Attack[:min(len(f.Attack), 20)]
+		for _, list := range []*[]string{&d.Attack, &f.Attack} {
+			short := []string{}
+			for _, s := range (*list)[:min(len(*list), 20)] {
+				short = append(short, cut(s, 20))
+			}
+			*list = short
 		}
 		b, err = json.Marshal(e)
 	}
