@@ -50,8 +50,7 @@ func (t *Table) Advance(now int64, out Sink) {
 			t.sayName(&t.names.queue[it.conn], out)
 		case shardGone:
 			t.report(&t.gone[it.conn], it, out)
-			t.give(&t.gone[it.conn], 0, 0)
-			t.give(&t.gone[it.conn], 1, 0)
+			t.keep(&t.gone[it.conn], -1)
 		default:
 			s := t.shards[it.shard]
 			c := s.conn(it.conn)
@@ -222,9 +221,9 @@ func (t *Table) dropAll() {
 	t.gave = t.gave[:0]
 }
 
-// evict gives up a connection of one container, or of anybody, and keeps what it has to say for the next Advance.
-func (t *Table) evict(s *shard, owner uint32) bool {
-	i := s.victim(owner)
+// evict gives up a connection of one container, or of anybody, but not the one to keep. What it has to say waits for the next Advance.
+func (t *Table) evict(s *shard, owner, keep uint32) bool {
+	i := s.victim(owner, keep)
 	if i == 0 {
 		return false
 	}
@@ -236,13 +235,20 @@ func (t *Table) evict(s *shard, owner uint32) bool {
 	if c.owned() && (c.state == connPending || c.state == connOpen) {
 		if len(t.gone) < maxGone {
 			t.gone = append(t.gone, *c)
-			c.owner = [2]uint32{} // the copy has them now
+			t.keep(c, 1)
 		} else {
 			t.count.unreported++
 		}
 	}
 	t.drop(s, i, c)
 	return true
+}
+
+// keep counts the evicted ones that still name a member.
+func (t *Table) keep(c *conn, n int32) {
+	for _, o := range c.owner {
+		t.roster.members[o].evicted += n
+	}
 }
 
 // sweep forgets, once a minute, addresses and containers that no flow can come from any more.

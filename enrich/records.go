@@ -98,7 +98,7 @@ func (t *Table) record(s *shard, r *flow.Record, l *look) {
 
 	from := observer(r)
 	mark := fingerprint(r)
-	at := uint32(r.Last / second)
+	at := uint32(max(r.Last, 0) / second)
 	c.tcp[d] |= r.TCPFlags
 	if c.observer[d] != from {
 		if c.observer[d] != 0 {
@@ -135,12 +135,8 @@ func (t *Table) record(s *shard, r *flow.Record, l *look) {
 	}
 	c.last = max(c.last, r.Last)
 	c.evidence[d] |= sawAny
-	if length := r.Last - r.First; length > longSlice && r.Flags&flow.FlagPackets == 0 {
-		t.cut(c, r, length)
-	} else if c.bits&bitCut != 0 && r.Flags&flow.FlagForced == 0 {
-		c.bits &^= bitCut
-	} else if r.Flags&flow.FlagForced != 0 {
-		c.bits |= bitCut
+	if r.Flags&flow.FlagPackets == 0 { // the assembler hands over what it has every few seconds: that cuts nothing
+		t.cut(c, r)
 	}
 	if (r.TCPFlags&(flow.FIN|flow.RST) != 0 || r.Flags&flow.FlagEnd != 0) && c.bits&bitEnded == 0 {
 		t.finish(s, i, c, r, d)
@@ -179,11 +175,12 @@ func (t *Table) early(c *conn, r *flow.Record, d int) {
 			c.evidence[d] |= sawRequest
 		}
 	}
+	if r.Flags&flow.FlagReply != 0 {
+		c.evidence[d] |= sawReply
+	}
 	if r.Flags&flow.FlagPackets != 0 {
 		c.bits |= bitPackets
-		if r.Flags&flow.FlagReply != 0 {
-			c.evidence[d] |= sawReply
-		} else if r.TCPFlags&flow.SYN != 0 && r.Proto == flow.TCP {
+		if r.Flags&flow.FlagReply == 0 && r.TCPFlags&flow.SYN != 0 && r.Proto == flow.TCP {
 			c.evidence[d] |= sawFirst
 		}
 	}
@@ -193,7 +190,7 @@ func (t *Table) early(c *conn, r *flow.Record, d int) {
 func (t *Table) begin(s *shard, r *flow.Record, l *look, found bool) (uint32, int) {
 	i := s.alloc()
 	for i == 0 {
-		if !t.evict(s, 0) {
+		if !t.evict(s, 0, 0) {
 			t.count.class[classRefused]++
 			return 0, 0
 		}
@@ -216,8 +213,10 @@ func (t *Table) begin(s *shard, r *flow.Record, l *look, found bool) (uint32, in
 	}
 	for side := range c.owner {
 		o := c.owner[side]
-		if o != 0 && t.roster.members[o].conns > t.quota {
-			t.evict(s, o)
+		if o != 0 && t.roster.members[o].conns > t.quota && !t.evict(s, o, i) {
+			t.drop(s, i, c)
+			t.count.class[classRefused]++
+			return 0, 0
 		}
 	}
 	s.at(i, uint32(max(c.start, 0)/second)+1)
@@ -271,7 +270,8 @@ func (t *Table) finish(s *shard, i uint32, c *conn, r *flow.Record, d int) {
 	seen := c.tcp[0] | c.tcp[1]
 	switch {
 	case c.proto == flow.TCP && seen != 0:
-		if seen&flow.RST == 0 && c.tcp[0]&c.tcp[1]&flow.FIN == 0 {
+		both := c.tcp[0]&c.tcp[1]&flow.FIN != 0 || r.Flags&(flow.FlagEnd|flow.FlagReply|flow.FlagPackets) == flow.FlagEnd|flow.FlagReply
+		if seen&flow.RST == 0 && !both { // the reverse half of a biflow carries no flags and speaks for both
 			return
 		}
 	case r.Flags&flow.FlagEnd == 0 || r.Flags&flow.FlagPackets == 0:
@@ -285,14 +285,21 @@ func (t *Table) finish(s *shard, i uint32, c *conn, r *flow.Record, d int) {
 
 const longSlice = 30 * second // no exporter cuts sooner
 
-// cut learns the active timeout of an exporter from its longest slice and marks conns whose newest slice looks cut.
-func (t *Table) cut(c *conn, r *flow.Record, length int64) {
+// cut marks conns whose newest slice was cut by the active timeout, by the exporter's word or by its length against the longest slice
+// seen, from which the timeout is learned.
+func (t *Table) cut(c *conn, r *flow.Record) {
+	c.bits &^= bitCut
+	if r.Flags&flow.FlagForced != 0 {
+		c.bits |= bitCut
+	}
+	length := r.Last - r.First
+	if length < longSlice {
+		return
+	}
 	x := &t.exporter.list[t.exporterOf(r)]
 	x.longest = min(max(x.longest, length), 2*3600*second)
-	if length >= x.longest/5*4 || r.Flags&flow.FlagForced != 0 {
+	if length >= x.longest/5*4 {
 		c.bits |= bitCut
-	} else {
-		c.bits &^= bitCut
 	}
 }
 

@@ -12,6 +12,7 @@ type member struct {
 	engine    uint8
 	partition uint8
 	conns     int32 // that name it
+	evicted   int32 // that name it and are still to be reported
 	spans     int32
 	gone      int64 // when it died or was destroyed, 0 while it may come back
 	keys      []Key // bound now
@@ -65,7 +66,7 @@ func (r *roster) put(c *Container, engine uint8) uint32 {
 func (r *roster) bury(t int64, leave func(*member)) {
 	for i := range r.members[1:] {
 		m := &r.members[i+1]
-		if m.c == nil || m.gone == 0 || m.gone >= t || m.conns > 0 || m.spans > 0 {
+		if m.c == nil || m.gone == 0 || m.gone >= t || m.conns > 0 || m.evicted > 0 || m.spans > 0 {
 			continue
 		}
 		leave(m)

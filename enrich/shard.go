@@ -206,8 +206,8 @@ func (s *shard) touch(list []timer) {
 
 // victim picks the conn to give up: of some that the hand passes, the one worth least, and of those the one that is quiet longest.
 // Worth is no container, then asked once and never answered, then the rest: a spray evicts itself before it evicts others.
-// owner 0 looks among all, else among that container's.
-func (s *shard) victim(owner uint32) uint32 {
+// owner 0 looks among all, else among that container's; keep is not picked. It looks at 256 at most, so that it may find none.
+func (s *shard) victim(owner, keep uint32) uint32 {
 	const sample, most = 8, 256
 	var best uint32
 	var bestWorth int
@@ -218,7 +218,7 @@ func (s *shard) victim(owner uint32) uint32 {
 			s.hand = 1
 		}
 		c := s.conn(s.hand)
-		if c.state == connFree || owner != 0 && c.owner[0] != owner && c.owner[1] != owner {
+		if c.state == connFree || s.hand == keep || owner != 0 && c.owner[0] != owner && c.owner[1] != owner {
 			continue
 		}
 		w := c.worth()

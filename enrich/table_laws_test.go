@@ -286,9 +286,38 @@ func TestSprayIsBounded(t *testing.T) {
 		t.Errorf("%d live, %d held after all went silent", s.live, r.held)
 	}
 	for i := range r.roster.members {
-		if n := r.roster.members[i].conns; n != 0 {
+		if n := r.roster.members[i].conns + r.roster.members[i].evicted; n != 0 {
 			t.Errorf("member %d still counts %d connections", i, n)
 		}
+	}
+}
+
+// A small share in a full table: the quota holds although the container's connections are hard to find among the others.
+func TestQuotaInAFullTable(t *testing.T) {
+	r := newRig(func(c *Config) { c.Connections.Max, c.Connections.ContainerShare = 20_000, .001 })
+	r.connect("crowd", "172.18.0.5", t0-second)
+	r.connect("evil", "172.18.0.6", t0-second)
+	r.quota = 20_000
+	spray := func(src string, n int) {
+		for i := range n {
+			x := slice(src+":1>198.51.100.1:1", 1, 1, 40, flow.SYN)
+			x.SrcPort, x.DstPort = uint16(i), uint16(1+i>>12)
+			r.Records([]flow.Record{x})
+		}
+	}
+	spray("172.18.0.5", 19_000)
+	r.quota = 20
+	spray("172.18.0.6", 20_000)
+	if n := r.roster.members[2].conns; n > 21 {
+		t.Errorf("the container holds %d connections, quota 20", n)
+	}
+	if n := r.roster.members[1].conns; n != 19_000 {
+		t.Errorf("the others have %d connections left of 19000", n)
+	}
+	r.Advance(t0+second, r)
+	r.conserved(t)
+	if r.metric(`wharfwatch_flows_unattributed_total{reason="table-full"}`) == 0 {
+		t.Error("no record was refused: the test tests nothing")
 	}
 }
 

@@ -502,6 +502,9 @@ func TestOpener(t *testing.T) {
 	f("remote", slice(reply, .1, 1, 60, asks), slice(in, .05, 1, 60, asks)) // the earlier SYN
 	f("remote", pk(slice(reply, 0, 1, 60, asks), flow.FlagReply), pk(slice(in, 0, 1, 60, asks), 0))
 	f("remote", pk(slice(in, 0, 1, 60, asks), 0))
+	biflow := slice(in, 0, 1, 60, 0) // RFC 5103: the reverse half of one that the container opened
+	biflow.Flags = flow.FlagReply
+	f("local", slice(reply, 0, 1, 60, asks), biflow)
 	f("unknown midstream", pk(slice(reply, 0, 1, 60, flow.ACK), 0), pk(slice(in, .1, 1, 60, flow.ACK), flow.FlagReply))
 	f("local midstream", pk(slice(backTuple, 0, 1, 60, flow.ACK), 0), pk(slice(outTuple, .1, 1, 60, flow.ACK), flow.FlagReply)) // port 443
 	f("local midstream", slice(outTuple, 0, 1, 60, flow.ACK))
@@ -575,9 +578,9 @@ func TestTupleIsUsedAgain(t *testing.T) {
 
 	udp := newRig(nil)
 	udp.connect("web", "172.18.0.5", t0-second)
-	for i := range 4 { // every 100 s with one source port: four connections, in any case
+	for i := range 4 { // every 100 s with one source port: four connections, whatever the assembler says of its slices
 		x := slice(outTuple, float64(i)*100, float64(i)*100, 76, 0)
-		x.Proto = flow.UDP
+		x.Proto, x.Flags = flow.UDP, flow.FlagPackets|flow.FlagForced
 		udp.Records([]flow.Record{x})
 		udp.run(t0 + int64(i*100+1)*second)
 	}
@@ -655,6 +658,80 @@ func TestEnginesAreScopedBySources(t *testing.T) {
 	if d := gocmp.Diff([]string{"near exact", "far exact", "near low"}, got); d != "" {
 		t.Errorf("-want +got\n%s", d)
 	}
+}
+
+// An inventory is complete: nothing waits for it, and an address goes from one container to the next.
+func TestInventoryFeedsTheTable(t *testing.T) {
+	const file = `[
+	 {"Id":"aa","Name":"/a","Created":"2026-09-21T14:00:00Z","State":{"StartedAt":"2026-09-21T14:00:00Z","FinishedAt":"2026-09-21T14:14:05Z"},
+	  "Config":{"Image":"acme/a"},"NetworkSettings":{"Networks":{"n":{"NetworkID":"n1","IPAddress":"172.18.0.5"}}}},
+	 {"Id":"bb","Name":"/b","Created":"2026-09-21T14:00:00Z","State":{"Running":true,"StartedAt":"2026-09-21T14:14:06Z","FinishedAt":"0001-01-01T00:00:00Z"},
+	  "Config":{"Image":"acme/b"},"NetworkSettings":{"Networks":{"n":{"NetworkID":"n1","IPAddress":"172.18.0.5"}}}}]`
+	set := metrics.NewSet()
+	r := &rig{set: set, Table: newTable(Default(), set, seed{1, 3, 5, 7})}
+	events, err := ReadInventory(strings.NewReader(file), "inventory")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range events {
+		r.Event(&events[i])
+	}
+	r.Records([]flow.Record{slice(outTuple, 1, 2, 10, asks), slice("172.18.0.5:40001>203.0.113.9:443", 8, 9, 10, asks), slice("172.18.0.9:1>203.0.113.9:443", 8, 9, 10, asks)})
+	r.run(t0 + 10*second)
+	r.want(t,
+		"1 open a 172.18.0.5:40000>203.0.113.9:443/6 local sent 10/10 got 0/0 ip exact noreply",
+		"8 open b 172.18.0.5:40001>203.0.113.9:443/6 local sent 10/10 got 0/0 ip exact noreply",
+	)
+}
+
+// Event time may jump: a day of silence closes what was open, and what begins after it is a new connection.
+func TestJumpOfEventTime(t *testing.T) {
+	r := newRig(nil)
+	r.connect("web", "172.18.0.5", t0-second)
+	r.Records([]flow.Record{slice(outTuple, .1, .2, 10, asks)})
+	r.Advance(t0+second, r)
+	day := int64(86400) * second
+	r.Advance(t0+day, r)
+	r.Records([]flow.Record{slice(outTuple, 86400.5, 86401, 20, asks)})
+	r.Advance(t0+day+2*second, r)
+	r.want(t,
+		"0.1 open web 172.18.0.5:40000>203.0.113.9:443/6 local sent 10/10 got 0/0 ip exact noreply",
+		"0.2 close web 172.18.0.5:40000>203.0.113.9:443/6 local sent 0/10 got 0/0 ip exact noreply",
+		"86400.5 open web 172.18.0.5:40000>203.0.113.9:443/6 local sent 20/20 got 0/0 ip exact noreply",
+	)
+}
+
+func TestPartitionIsFNV1a(t *testing.T) {
+	// http://www.isthe.com/chongo/tech/comp/fnv/: the empty string gives the offset basis 0x811c9dc5, "a" 0xe40c292c.
+	for w, want := range map[string]uint8{"": 0xc5 % 64, "a": 0x2c % 64} {
+		if got := Partition(w); got != want {
+			t.Errorf("%q: %d, want %d", w, got, want)
+		}
+	}
+}
+
+// What no honest exporter sends neither panics nor gets lost.
+func TestNonsenseRecords(t *testing.T) {
+	r := newRig(nil)
+	r.connect("web", "172.18.0.5", t0-second)
+	var rs []flow.Record
+	for _, at := range []int64{0, -1, 1 << 62, -1 << 62, t0} {
+		for _, to := range []int64{0, -1, 1 << 62, -1 << 62, t0} {
+			for _, dst := range []string{"", "172.18.0.5", "::", "203.0.113.9"} {
+				x := slice(outTuple, 0, 0, 1<<63, 0xff)
+				x.First, x.Last, x.Proto, x.Flags, x.Sampling = at, to, uint8(len(rs)), uint8(len(rs)), 1<<31
+				if x.Dst = (flow.Addr{}); dst != "" {
+					x.Dst = ipAddr(dst)
+				}
+				rs = append(rs, x)
+			}
+		}
+	}
+	for s := range 300 {
+		r.Records(rs)
+		r.Advance(t0+int64(s)*second, r)
+	}
+	r.conserved(t)
 }
 
 func TestContainersComeAndGo(t *testing.T) {
