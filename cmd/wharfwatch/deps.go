@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/wharfwatch/wharfwatch/alerts"
+	"github.com/wharfwatch/wharfwatch/baseline"
+	"github.com/wharfwatch/wharfwatch/console"
+	"github.com/wharfwatch/wharfwatch/enrich"
+	"github.com/wharfwatch/wharfwatch/flow"
+)
+
+// deps is what the console may ask of a running monitor.
+func (m *monitor) deps(store *alerts.Store) (console.Deps, error) {
+	notify, err := notifyDeps(m.config, store)
+	return console.Deps{
+		DataDir: m.config.DataDir,
+		Version: version,
+		Health:  func() error { return errors.Join(m.incidents.Healthy(), m.db.Healthy()) },
+		Alerts:  m.incidents,
+		Notify:  notify,
+		Containers: func(ctx context.Context) (out []*enrich.Container, err error) {
+			err = m.ask(ctx, func() { out = m.table.Containers() })
+			return out, err
+		},
+		Explain: func(ctx context.Context, addr flow.Addr, port uint16, at int64) (out enrich.Explanation, err error) {
+			err = m.ask(ctx, func() { out = m.table.Explain(addr, port, at) })
+			return out, err
+		},
+		Workloads: func(ctx context.Context) (out []baseline.WorkloadState, err error) {
+			err = m.ask(ctx, func() { out = m.detectors.Workloads() })
+			return out, err
+		},
+		Sources: m.statuses,
+	}, err
+}
+
+// ask runs f in the engine's goroutine, which owns everything that f may look at.
+func (m *monitor) ask(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case m.asks <- func() { defer close(done); f() }:
+		<-done
+		return nil
+	case <-m.watched:
+		return errors.New("the monitor is ending")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// statuses says of every input whether it is heard, and what to do if it is not.
+func (m *monitor) statuses(ctx context.Context) (out []console.SourceStatus, err error) {
+	captures := 0
+	for _, s := range m.sources {
+		if c, ok := s.(*flow.Collector); ok {
+			out = append(out, collectorStatus(c)...)
+		} else {
+			captures++
+		}
+	}
+	if captures > 0 {
+		out = append(out, m.captureStatus())
+	}
+	err = m.ask(ctx, func() {
+		for _, e := range m.table.Engines() {
+			out = append(out, engineStatus(e))
+		}
+	})
+	return out, err
+}
+
+func collectorStatus(c *flow.Collector) (out []console.SourceStatus) {
+	exporters := c.Exporters()
+	if len(exporters) == 0 {
+		return []console.SourceStatus{{
+			Name: "netflow:" + c.Addr().String(), Kind: "netflow", State: "warn", Reason: "no datagram so far",
+			Fix: "point an exporter (NetFlow v5, v9, IPFIX) at this address; look for a firewall between",
+		}}
+	}
+	for _, e := range exporters {
+		s := console.SourceStatus{
+			Name: e.Source, Kind: "netflow", State: "ok", LastSeen: e.LastSeen, Records: e.Records, MissingTemplates: e.WithoutTemplate,
+			ClockOffsetSeconds: e.Offset.Seconds(), Dropped: e.Lost,
+			Reason: fmt.Sprintf("version %d, %d templates, %d %s lost on the way, sampling from %s", e.Version, e.Templates, e.Lost, e.LostUnit, e.SamplingFrom),
+		}
+		if e.SamplingFrom != "unknown" {
+			s.Sampling = e.Sampling
+		}
+		switch {
+		case e.Records == 0 && e.WithoutTemplate > 0:
+			s.State, s.Reason, s.Fix = "warn", fmt.Sprintf("no template yet: %d data sets could not be read", e.WithoutTemplate), "shorten the template refresh at the exporter"
+		case e.Lost > 0:
+			s.State, s.Fix = "warn", "look for loss between the exporter and this host, and at the receive buffer"
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func (m *monitor) captureStatus() console.SourceStatus {
+	packets := m.set.GetOrCreateCounter("wharfwatch_flow_capture_packets_total").Get()
+	drops := m.set.GetOrCreateCounter("wharfwatch_flow_capture_drops_total").Get()
+	s := console.SourceStatus{
+		Name: "capture", Kind: "capture", State: "ok", Records: packets, Dropped: drops,
+		Reason: fmt.Sprintf("%d packets, %d dropped by the kernel", packets, drops),
+	}
+	switch {
+	case drops > 0:
+		s.State, s.Fix = "warn", "more packets than this host can take: capture fewer interfaces"
+	case packets == 0:
+		s.State, s.Fix = "warn", "no interface matches, or nothing was sent: see flow.interfaces"
+	}
+	return s
+}
+
+func engineStatus(e enrich.EngineStatus) console.SourceStatus {
+	s := console.SourceStatus{Name: "docker:" + e.Name, Kind: "docker", State: "ok", LastSeen: e.Progress, Reason: "followed"}
+	switch {
+	case !e.Heard:
+		s.State, s.Reason, s.Fix = "fail", "never heard", "is the engine running, and may this user open its socket?"
+	case !e.Live:
+		s.State, s.Reason, s.Fix = "fail", "not reached since", "is the engine running, and may this user open its socket?"
+	}
+	return s
+}

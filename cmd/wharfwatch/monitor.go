@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/wharfwatch/wharfwatch/alerts"
+	"github.com/wharfwatch/wharfwatch/baseline"
+	"github.com/wharfwatch/wharfwatch/configs"
+	"github.com/wharfwatch/wharfwatch/console"
+	"github.com/wharfwatch/wharfwatch/enrich"
+	"github.com/wharfwatch/wharfwatch/flow"
+	"github.com/wharfwatch/wharfwatch/state"
+)
+
+// Notes in the state file: when the last run began, and when it ended by itself (0: it did not), ns of the wall clock.
+const (
+	lastBegan = "monitor.began"
+	lastEnded = "monitor.ended"
+)
+
+// open builds a monitor: state first, then what was known, then everything that binds a socket, so that what is wrong is said at the start.
+func open(ctx context.Context, c *configs.Config, g *globals) (m *monitor, err error) {
+	m = &monitor{
+		config: c, log: g.logger(c.Log), set: metrics.NewSet(),
+		clock: flow.NewClock(time.Second), batches: make(chan *flow.Batch, 64), events: make(chan enrich.Event, 1024), asks: make(chan func()), watched: make(chan struct{}),
+	}
+	m.clock.SetLimit(c.Flow.ActiveTimeout() + c.Flow.Slack())
+	if m.db, err = state.Open(c.DataDir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.db.Close())
+		}
+	}()
+	m.db.Metrics(m.set)
+	m.saver = newSaver(m.db, c.SnapshotInterval, m.log)
+	store, err := alerts.OpenStore(m.db, c.Alerts)
+	if err != nil {
+		return nil, err
+	}
+	if m.incidents, err = alerts.NewManager(c.Alerts, store, m.set, m.log); err != nil {
+		return nil, err
+	}
+	if m.delivery, err = alerts.NewDelivery(c.Alerts, store, m.incidents.Silenced, m.set, m.log); err != nil {
+		return nil, err
+	}
+	m.table = enrich.NewTable(c.Enrich, m.set)
+	m.detectors = baseline.New(c.Baseline, m.set, m.tell)
+	if c.Record != "" {
+		w, err := flow.NewStreamWriter(c.Record, recordLimit, m.set, m.log)
+		if err != nil {
+			return nil, err
+		}
+		m.stream = &recorder{w: w, log: m.log}
+	}
+	if err = m.recall(ctx); err != nil {
+		return nil, err
+	}
+	if err = m.openInputs(g); err != nil {
+		return nil, err
+	}
+	deps, err := m.deps(store)
+	if err != nil {
+		return nil, err
+	}
+	m.console = console.New(c.Console, deps, m.set, m.log)
+	if err = m.console.Open(); err != nil {
+		return nil, err
+	}
+	if addr := m.console.Addr(); addr != nil {
+		m.say(g, "console", "http://"+addr.String()+"/metrics")
+	}
+	return m, nil
+}
+
+const recordLimit = 16 << 30 // bytes
+
+// openInputs opens the flow sources and names the engines, and says what is there and what is lacking.
+func (m *monitor) openInputs(g *globals) error {
+	c := m.config
+	sources, notes, err := c.Flow.Open(flow.NewPool(cap(m.batches)+8), m.set, m.log)
+	if err != nil {
+		return err
+	}
+	m.sources = sources
+	for _, note := range notes {
+		m.say(g, "flow", note)
+	}
+	for _, e := range enrich.ScopeEngines(c.Enrich.Docker) {
+		m.engines = append(m.engines, enrich.NewDocker(e, m.set, m.log))
+		m.say(g, "engine", e.Name+" at "+e.Endpoint())
+	}
+	if c.Enrich.Inventory == "" {
+		return nil
+	}
+	n, err := m.inventory(c.Enrich.Inventory)
+	if err == nil {
+		m.say(g, "engine", fmt.Sprintf("inventory %s: %d containers", c.Enrich.Inventory, n))
+	}
+	return err
+}
+
+func (m *monitor) say(g *globals, part, text string) {
+	fmt.Fprintf(g.stderr, "%-8s %s\n", part, clean(text, true))
+}
+
+// inventory feeds what docker inspect printed.
+func (e *engine) inventory(path string) (containers int, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0, fmt.Errorf("inventory: %w", err)
+	}
+	defer file.Close()
+	events, err := enrich.ReadInventory(file, "inventory")
+	if err != nil {
+		return 0, fmt.Errorf("inventory %s: %w", path, err)
+	}
+	for i := range events {
+		if events[i].Kind == enrich.Listed {
+			containers++
+		}
+		e.event(&events[i])
+	}
+	return containers, nil
+}
+
+// recall restores the baselines, and says for how long nobody watched. What the last run learned after its last snapshot is lost if it did
+// not end by itself: at most the snapshot interval. All of it is a gap: a beat missed in it is no evidence.
+func (m *monitor) recall(ctx context.Context) error {
+	m.stream.start()
+	known, skipped, err := m.restore(m.db)
+	if err != nil {
+		return err
+	}
+	for _, s := range skipped {
+		m.log.Warn("a snapshot cannot be used: what it knew is learned again", "detector", s.Detector, "key", s.Key, "err", s.Reason)
+	}
+	now := time.Now().UnixNano()
+	began, err := m.note(lastBegan)
+	if err != nil {
+		return err
+	}
+	ended, err := m.note(lastEnded)
+	if err != nil {
+		return err
+	}
+	switch from := max(known, began); {
+	case began == 0:
+	case ended != 0:
+		m.log.Info("nobody watched since the last run ended", "from", stamp(ended), "seconds", (now-ended)/second)
+	default:
+		m.log.Warn("the last run did not end by itself: what it learned after its last snapshot is lost",
+			"from", stamp(from), "seconds", (now-from)/second, "snapshot_interval", m.config.SnapshotInterval.String())
+	}
+	if known != 0 {
+		m.batch(&flow.Batch{Source: "wharfwatch", Gaps: []flow.Gap{{Source: "wharfwatch", From: known, To: now, Reason: "restart"}}})
+	}
+	return errors.Join(m.db.Set(ctx, lastBegan, strconv.FormatInt(now, 10)), m.db.Set(ctx, lastEnded, "0"))
+}
+
+// note reads a number from the notes of the state file; 0 where there is none.
+func (m *monitor) note(name string) (int64, error) {
+	text, ok, err := m.db.Get(name)
+	if err != nil || !ok {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("state file: %s: %w", name, err)
+	}
+	return n, nil
+}
+
+// restore gives every detector what it knew, and returns the event time up to which that is.
+func (e *engine) restore(db *state.DB) (known int64, skipped []state.Skipped, err error) {
+	skipped, err = db.LoadSnapshots(func(s state.Snapshot) error {
+		if s.Detector == roundMark {
+			known = s.Time
+			return nil
+		}
+		e.stream.state(s.Detector, s.Key, s.Blob)
+		return e.detectors.Restore(s.Detector, s.Key, s.Blob)
+	})
+	return known, skipped, err
+}
+
+// finish tells what was taken in and saves what was learned.
+func (m *monitor) finish() {
+	m.stream.close()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err := m.saveAll(ctx, m.db)
+	if err == nil {
+		err = m.db.Set(ctx, lastEnded, strconv.FormatInt(time.Now().UnixNano(), 10))
+	}
+	if err != nil {
+		m.log.Error("baselines could not be saved at the end", "err", err)
+	}
+}
+
+// close makes durable what waits, and gives the state file back.
+func (m *monitor) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	return errors.Join(m.incidents.Stop(ctx), m.db.Close())
+}
