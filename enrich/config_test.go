@@ -28,7 +28,9 @@ func TestConfigValidate(t *testing.T) {
 	f(func(*Config) {})
 	f(func(c *Config) { c.Connections = Connections{} }, "connections.container_share", "connections.exported_idle", "connections.max",
 		"connections.other_idle", "connections.shards", "connections.tcp_idle", "connections.udp_idle")
-	f(func(c *Config) { c.Addresses.Host, c.Addresses.Networks = []string{"x"}, []string{"10.0.0.0/8", "10.0.0.0/99"} },
+	f(func(c *Config) {
+		c.Addresses.Host, c.Addresses.Networks = []string{"x"}, []string{"10.0.0.0/8", "10.0.0.0/99"}
+	},
 		"addresses.host[0]", "addresses.networks[1]")
 	f(func(c *Config) { c.Addresses.Tolerance = time.Hour }, "addresses.tolerance")
 	f(func(c *Config) { c.Docker = []EngineConfig{DefaultEngine(), DefaultEngine()} }, "docker[1].name")
