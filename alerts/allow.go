@@ -115,16 +115,8 @@ func (r *AllowRule) covers(workload string, f *Finding) bool {
 	if slices.Contains(settings, f.Detector) {
 		return false
 	}
-	host, port := destination(f.Subject)
-	var said struct {
-		Direction string `json:"direction"`
-		Name      string `json:"name"`
-		PeerName  string `json:"peer_name"`
-	}
+	var said evidenceOfPeers
 	_ = json.Unmarshal(f.Evidence, &said) // evidence of other shapes says nothing here
-	if r.Port != 0 && r.Port != port {
-		return false
-	}
 	if said.Direction == "" {
 		said.Direction = Outbound
 		if f.Detector == "ingress" || f.Detector == "exposed-api" {
@@ -134,7 +126,45 @@ func (r *AllowRule) covers(workload string, f *Finding) bool {
 	if r.Direction != "" && r.Direction != said.Direction {
 		return false
 	}
-	return r.Destination == "" || within(r.Destination, host) || within(r.Destination, said.Name) || within(r.Destination, said.PeerName)
+	if len(said.Destinations) > 0 {
+		return r.explains(&said)
+	}
+	host, port := destination(f.Subject)
+	return r.reaches(host, port, said.Name, said.PeerName)
+}
+
+// evidenceOfPeers is what detectors say about the other side.
+type evidenceOfPeers struct {
+	Direction    string  `json:"direction"`
+	Name         string  `json:"name"`
+	PeerName     string  `json:"peer_name"`
+	Bytes        float64 `json:"bytes"`
+	Expected     float64 `json:"expected_bytes"`
+	Floor        float64 `json:"floor_bytes"`
+	Destinations []struct {
+		Peer  string  `json:"peer"`
+		Port  uint16  `json:"port"`
+		Name  string  `json:"name"`
+		Bytes float64 `json:"bytes"`
+	} `json:"destinations"`
+}
+
+func (r *AllowRule) reaches(host string, port uint16, names ...string) bool {
+	if r.Port != 0 && r.Port != port {
+		return false
+	}
+	return r.Destination == "" || within(r.Destination, host) || slices.ContainsFunc(names, func(n string) bool { return within(r.Destination, n) })
+}
+
+// explains is for a finding about the sum over several destinations: a rule covers it when the rest alone would have been usual.
+func (r *AllowRule) explains(e *evidenceOfPeers) bool {
+	rest, some := e.Bytes, false
+	for _, d := range e.Destinations {
+		if r.reaches(d.Peer, d.Port, d.Name) {
+			rest, some = rest-d.Bytes, true
+		}
+	}
+	return some && rest <= max(e.Expected, e.Floor)
 }
 
 func within(pattern, host string) bool {

@@ -34,7 +34,7 @@ func finding(detector, workload, subject string, at int64, s baseline.Severity, 
 		ID: fmt.Sprintf("%s/%s/%s/%d", detector, workload, subject, at), Detector: detector, Time: at, Window: at - hour, Workload: workload,
 		Instance: &enrich.Container{ID: strings.Repeat("a", 64), Name: "shop-worker-1", Image: "acme/worker:1.8", Workload: workload},
 		Subject:  subject, Score: score, Severity: s, Summary: detector + " to " + subject, Attack: []string{"T1071.001"},
-		Evidence: map[string]any{"period_seconds": 60.1, "intervals_seconds": []float64{60, 61, 59, 60, 60, 58, 62, 60}, "beats": 8},
+		Evidence: map[string]any{"period_seconds": 60.1, "intervals": []float64{60, 61, 59, 60, 60, 58, 62, 60}, "beats": 8},
 		Method:   enrich.MethodIP, Confidence: enrich.Exact,
 	}
 }

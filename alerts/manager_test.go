@@ -61,7 +61,7 @@ func TestIncidentJSON(t *testing.T) {
    ],
    "evidence": {
     "beats": 8,
-    "intervals_seconds": [
+    "intervals": [
      60,
      61,
      59,
@@ -222,6 +222,17 @@ func TestAllow(t *testing.T) {
 	if in := only(t, m); in.State != Open || in.Severity != baseline.High || in.Summary != "beacon to 203.0.113.9:443/tcp" {
 		t.Errorf("half of it is allowed: %+v", in)
 	}
+	preview := func(r AllowRule) int {
+		t.Helper()
+		hidden, err := m.AllowPreview(r)
+		if err != nil {
+			t.Error(err)
+		}
+		return len(hidden)
+	}
+	if preview(AllowRule{Detector: "beacon"}) != 1 || preview(AllowRule{Detector: "scan"}) != 0 {
+		t.Error("the preview is wrong")
+	}
 	rules, changed, err := m.AllowFrom(only(t, m).ID[:6], "ana", "status page", now.Add(time.Hour))
 	if err != nil || len(rules) != 1 || len(changed) != 1 {
 		t.Fatal(rules, changed, err)
@@ -314,6 +325,16 @@ func TestAllowCovers(t *testing.T) {
 	f(true, AllowRule{Destination: "api.example.com"}, func(b *baseline.Finding) { b.Evidence = map[string]any{"name": "API.example.com"} })
 	f(true, AllowRule{Destination: "api.example.com", Port: 443}, func(b *baseline.Finding) { b.Subject = "api.example.com:443/tcp" })
 	f(false, AllowRule{Destination: "privileged"}, func(b *baseline.Finding) { b.Detector, b.Subject = "posture", "privileged" })
+	spike := func(b *baseline.Finding) {
+		b.Detector, b.Subject = "egress-spike", "outside addresses"
+		b.Evidence = map[string]any{"bytes": 900, "expected_bytes": 90, "floor_bytes": 100, "destinations": []map[string]any{
+			{"peer": "198.51.100.7", "port": 443, "name": "s3.example.com", "bytes": 800}, {"peer": "203.0.113.9", "port": 80, "bytes": 60},
+		}}
+	}
+	f(true, AllowRule{Destination: "198.51.100.7"}, spike)
+	f(true, AllowRule{Destination: "s3.*", Port: 443}, spike)
+	f(false, AllowRule{Destination: "198.51.100.7", Port: 80}, spike)
+	f(false, AllowRule{Destination: "203.0.113.9"}, spike)
 	f(true, AllowRule{Subject: "priv*"}, func(b *baseline.Finding) { b.Detector, b.Subject = "posture", "privileged" })
 }
 

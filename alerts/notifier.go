@@ -137,7 +137,7 @@ func Sample() Incident {
 		Findings: []Finding{{
 			ID: "test", Detector: "beacon", Time: last, LastSeen: last, Subject: "203.0.113.9:443/tcp", Score: .97, Severity: baseline.High, Count: 1,
 			Generation: 1, Summary: "test by wharfwatch: shop-worker-1 called 203.0.113.9:443 every 60 s for 3 h", Attack: []string{"T1071.001"},
-			Evidence: []byte(`{"intervals_seconds":[60,61,59,60,60,58,62,60,61,60],"period_seconds":60.1}`),
+			Evidence: []byte(`{"intervals":[60,61,59,60,60,58,62,60,61,60],"period_seconds":60.1}`),
 		}},
 	}
 	in.recompute()

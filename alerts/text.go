@@ -69,7 +69,7 @@ func sparkline(values []float64) string {
 // intervals finds the beats of a beacon in its evidence, the newest at most n.
 func intervals(f *Finding, n int) []float64 {
 	var e struct {
-		Intervals []float64 `json:"intervals_seconds"`
+		Intervals []float64 `json:"intervals"` // seconds
 	}
 	if json.Unmarshal(f.Evidence, &e) != nil {
 		return nil
@@ -90,6 +90,9 @@ func facts(f *Finding, n int) []string {
 		case float64:
 			out = append(out, fmt.Sprintf("%s %.6g", clean(k), v))
 		case string:
+			if v == "" {
+				continue
+			}
 			out = append(out, clean(k)+" "+cut(clean(v), 100))
 		case bool:
 			out = append(out, fmt.Sprintf("%s %t", clean(k), v))

@@ -273,6 +273,33 @@ func (m *Manager) apply(c *Change, r *AllowRule) (changed []Incident) {
 	return changed
 }
 
+// AllowPreview lists the incidents, closed ones too, all of whose findings a rule would have covered. Nothing changes.
+func (m *Manager) AllowPreview(r AllowRule) ([]Incident, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.Owner, r.Comment = cmp.Or(r.Owner, "preview"), cmp.Or(r.Comment, "preview")
+	if err := r.check(m.wall()); err != nil {
+		return nil, err
+	}
+	out := []Incident{}
+	for _, e := range m.incidents {
+		hit, left := 0, 0
+		for i := range e.Findings {
+			switch f := &e.Findings[i]; {
+			case !f.counts(e.Generation):
+			case r.covers(e.Workload, f):
+				hit++
+			default:
+				left++
+			}
+		}
+		if hit > 0 && left == 0 {
+			out = append(out, e.clone())
+		}
+	}
+	return out, nil
+}
+
 // AllowList gives the rules, oldest first, expired ones too.
 func (m *Manager) AllowList() []AllowRule {
 	m.mu.Lock()
