@@ -151,8 +151,7 @@ func (d *exportDecoder) datagram(buf []byte, n int, cut bool, from netip.Addr, a
 		d.account(s, lost, before, r.export)
 	}
 	if restarted {
-		s.timing = timing{init: s.timing.init}
-		s.timing.begin(&h, arrival)
+		d.batch.Gaps = append(d.batch.Gaps, Gap{Source: s.source, From: before, To: max(before, min(r.export, arrival)), Reason: "restart"})
 	}
 	d.stats.records[h.version].Add(r.emitted)
 	d.stats.clamped.Add(r.clamped)
@@ -353,7 +352,7 @@ func (d *exportDecoder) account(s *domain, lost, from, to int64) {
 		d.lost[label] = c
 	}
 	c.Add(int(lost))
-	d.batch.Gaps = append(d.batch.Gaps, Gap{Source: s.source, From: from, To: max(from, min(to, d.batch.Watermark)), Lost: s.sequence.inRecords(lost), Reason: "sequence"})
+	d.batch.Gaps = append(d.batch.Gaps, Gap{Source: s.source, From: from, To: max(from, min(to, d.batch.Arrival)), Lost: s.sequence.inRecords(lost), Reason: "sequence"})
 }
 
 // kernelGap notes datagrams that the socket dropped; which exporters they came from nobody knows.
