@@ -3,7 +3,7 @@ package baseline
 import (
 	"cmp"
 	"fmt"
-	"math"
+	"strconv"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -54,6 +54,9 @@ func (c EgressSpike) validate(path string, report func(path, message string)) {
 		report(path+".episode_hours", fmt.Sprintf("%d is outside 1 to 24", c.EpisodeHours))
 	}
 }
+
+// scale is the number of bytes at which y leaves its linear part.
+func (c *EgressSpike) scale() float64 { return max(float64(c.FloorBytes)/50, 1) }
 
 func (c *EgressSpike) episodeBins() int64 { return int64(c.EpisodeHours) * binsPerHour }
 
@@ -175,11 +178,11 @@ func (e *egress) close(s *sender, b *egressBin, gap float64) {
 	bin := e.next
 	v := s.judge(&e.c, bin, b.bytes)
 	habit := v.over && s.habit(&e.c, bin, b.bytes)
-	if v.over {
-		s.burst(&e.c, bin, b.bytes)
-		if !habit && s.speaks(&e.c, bin, b.bytes) {
-			e.tell(s, b, &v)
-		}
+	if v.over || s.bursting(&e.c, b.bytes) {
+		s.burst(bin, b.bytes, v.over)
+	}
+	if v.over && !habit && s.speaks(&e.c, bin, b.bytes) {
+		e.tell(s, b, &v)
 	}
 	switch {
 	case bin == e.start, gap >= .5, bin < s.born:
@@ -187,7 +190,7 @@ func (e *egress) close(s *sender, b *egressBin, gap float64) {
 	case b.bytes == 0 && (gap > 0 || bin-s.active > idleBins):
 		return // not watched, or not at work: a zero would be an invention
 	}
-	s.learn(bin, b.bytes, v.over && !habit && !v.prior)
+	s.learn(&e.c, bin, b.bytes, v.over && !habit && !v.prior)
 	e.touch(s)
 }
 
@@ -200,7 +203,7 @@ func (e *egress) tell(s *sender, b *egressBin, v *spike) {
 		Severity: Medium, Score: v.score(), Learning: v.learning || e.next-s.born < learnBins,
 		Attack: []string{"T1041", "T1048", "T1567"}, Method: top[0].method, Confidence: top[0].confidence,
 		Evidence: map[string]any{
-			"bytes": b.bytes, "expected_bytes": round(v.expected), "ratio": round(v.ratio), "deviations": round(v.deviations),
+			"bytes": b.bytes, "peak_bytes": round(float64(s.peak)), "expected_bytes": round(v.expected), "ratio": round(v.ratio), "deviations": round(v.deviations),
 			"floor_bytes": e.c.FloorBytes, "slot_samples": v.samples, "slot_hour_utc": v.hour, "bin_seconds": binLength / int64(time.Second),
 			"window_start": rfc3339(e.next * binLength), "window_end": rfc3339((e.next + 1) * binLength),
 			"destinations": destinations(top, b.bytes), "sampled": b.sampled,
@@ -238,14 +241,11 @@ func size(v float64) string {
 
 // round keeps four digits: evidence is for reading.
 func round(v float64) float64 {
-	if v == 0 {
-		return 0
+	r, err := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 4, 64), 64)
+	if err != nil {
+		return v
 	}
-	p := math.Pow(10, 3-math.Floor(math.Log10(math.Abs(v))))
-	if r := math.Round(v*p) / p; !math.IsInf(r, 0) && !math.IsNaN(r) {
-		return r
-	}
-	return v
+	return r
 }
 
 // of returns the state of a workload. A new one starts from the oldest workload of the same image repository, if that has learned.

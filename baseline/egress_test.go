@@ -179,24 +179,66 @@ func TestEgressTopPeers(t *testing.T) {
 
 func FuzzEgressBlob(f *testing.F) {
 	var out writer
-	s := &sender{image: "i", bursts: []burst{{1, 2, 3}}}
-	s.encode(&out)
+	c := defaultEgressSpike()
+	s := &sender{image: "i", bursts: []burst{{1, 2, 3, true}}}
+	s.encode(&c, &out)
 	f.Add(slices.Clone(out.b))
 	f.Add([]byte{1, 0})
 	f.Fuzz(func(t *testing.T, blob []byte) {
-		s, err := decodeSender(blob)
+		s, err := decodeSender(&c, blob)
 		if err != nil {
 			return
 		}
 		var a, b writer
-		s.encode(&a)
-		back, err := decodeSender(a.b)
+		s.encode(&c, &a)
+		back, err := decodeSender(&c, a.b)
 		if err != nil {
 			t.Fatal(err)
 		}
-		back.encode(&b)
+		back.encode(&c, &b)
 		if !bytes.Equal(a.b, b.b) {
 			t.Errorf("%x came back as %x", a.b, b.b)
 		}
 	})
+}
+
+// Nightly backups of many kinds: hour, size, length and punctuality differ. From the third night on they are silent.
+func TestEgressBackups(t *testing.T) {
+	const workloads, nights = 100, 21
+	late, early := 0, 0
+	for n := range workloads {
+		r := rand.New(rand.NewPCG(uint64(n), 3))
+		rig, box := newEgressRig(), &enrich.Container{ID: "1", Workload: "w", Image: "i"}
+		base := 1e4 * float64(uint64(1)<<r.UintN(9))                          // 10 kB to 2.5 MB in five minutes
+		total := 2e8 * float64(uint64(1)<<r.UintN(7))                         // 200 MB to 12.8 GB
+		length := (5 + r.Int64N(55)) * 60 * sec                               // 5 to 60 minutes
+		hour, slip := 3600*sec+r.Int64N(21*3600*sec), 1+r.Int64N(20*60*sec+1) // up to 20 minutes early or late
+		var start, end int64
+		night := int64(-1)
+		for at := epoch; at < epoch+nights*dayNS; at += 60 * sec {
+			if today := (at - epoch) / dayNS; today != night {
+				night = today
+				start = epoch + today*dayNS + hour + r.Int64N(2*slip) - slip
+				end = start + length*(80+r.Int64N(40))/100
+			}
+			if r.IntN(3) == 0 {
+				rig.Engine.Flow(sent(box, at, 1, uint64(base*.6*(.3+1.4*r.Float64()))))
+			}
+			if at >= start && at < end {
+				rig.Engine.Flow(sent(box, at, 2, uint64(total*60*float64(sec)/float64(length))))
+			}
+			rig.Engine.Tick(at + sec)
+		}
+		for _, f := range rig.told {
+			if f.Window >= epoch+2*dayNS+hour-2*slip {
+				late++
+			} else {
+				early++
+			}
+		}
+	}
+	t.Logf("%d workloads: %d told in the first two nights, %d in the next %d", workloads, early, late, nights-2)
+	if late > 0 {
+		t.Errorf("%d backups were told after the second night", late)
+	}
 }

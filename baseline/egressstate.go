@@ -23,7 +23,7 @@ func (e *egress) Dirty(yield func(key string, blob []byte) bool) {
 	for len(e.queue) > 0 {
 		s := e.queue[0]
 		if !s.forgotten {
-			s.encode(&out)
+			s.encode(&e.c, &out)
 			if !yield(s.w.name, out.b) {
 				return
 			}
@@ -35,7 +35,7 @@ func (e *egress) Dirty(yield func(key string, blob []byte) bool) {
 
 // Restore takes a workload back.
 func (e *egress) Restore(key string, blob []byte) error {
-	s, err := decodeSender(blob)
+	s, err := decodeSender(&e.c, blob)
 	if err != nil {
 		return err
 	}
@@ -51,8 +51,10 @@ func (e *egress) at(w *workload) *sender {
 	return nil
 }
 
-func (s *sender) encode(out *writer) {
+func (s *sender) encode(c *EgressSpike, out *writer) {
 	out.reset(egressVersion)
+	out.uint(uint64(math.Float32bits(float32(c.scale()))))
+	out.uint(uint64(math.Float32bits(s.peak)))
 	out.string(s.image)
 	out.string(s.inherited)
 	out.int(s.born)
@@ -70,21 +72,30 @@ func (s *sender) encode(out *writer) {
 		out.int(b.bin)
 		out.int(b.last)
 		out.uint(b.bytes)
+		out.bool(b.unusual)
 	}
 }
 
-func decodeSender(blob []byte) (*sender, error) {
+// decodeSender converts levels learned with another floor; variances change little and stay.
+func decodeSender(c *EgressSpike, blob []byte) (*sender, error) {
 	r := newReader(blob, egressVersion)
-	s := &sender{image: r.string(), inherited: r.string(), born: r.int(), active: r.int(), toldBin: r.int(), toldBytes: r.uint()}
+	scale, peak := float32of(r), float32of(r)
+	s := &sender{peak: peak, image: r.string(), inherited: r.string(), born: r.int(), active: r.int(), toldBin: r.int(), toldBytes: r.uint()}
 	for i := range s.slots {
 		level, variance, count := float32of(r), float32of(r), r.uint()
-		if count > math.MaxUint32 || variance < 0 {
+		if count > math.MaxUint32 || level < 0 || level > 100 || variance < 0 {
 			r.fail()
+		}
+		if scale != float32(c.scale()) {
+			level = float32(math.Log1p(math.Expm1(float64(level)) * float64(scale) / c.scale()))
 		}
 		s.slots[i] = egressSlot{level, variance, uint32(count)}
 	}
-	for range r.count(3, maxBursts) {
-		s.bursts = append(s.bursts, burst{r.int(), r.int(), r.uint()})
+	if scale < 1 || peak < 0 {
+		r.fail()
+	}
+	for range r.count(4, maxBursts) {
+		s.bursts = append(s.bursts, burst{r.int(), r.int(), r.uint(), r.bool()})
 	}
 	return s, r.done()
 }

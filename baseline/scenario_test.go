@@ -87,11 +87,11 @@ func (s *scenario) play() string {
 
 // advance moves event time to at, second by second while there is something to wait for, faster in quiet hours.
 func (g *stage) advance(at int64) {
-	busy := g.now + 10*sec
+	busy := g.now + 5*sec
 	for g.now+sec <= at {
 		step := sec
 		if g.now >= busy {
-			step = min(10*sec, (at-g.now)/sec*sec)
+			step = min(30*sec, (at-g.now)/sec*sec)
 		}
 		g.now += step
 		g.table.Advance(g.now, g.engine)

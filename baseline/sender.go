@@ -17,12 +17,16 @@ const (
 	minDeviation   = .15
 	winsor         = 2.5 // deviations
 	suspiciousRate = .05 // of the normal learning rate, for a bin that was told
-	maxBursts      = 16
+	maxBursts      = 24
 	burstDays      = 35
+	burstSlip      = 6 // bins that a schedule may slip
+	burstPause     = 3 // bins inside one burst
 	topPeers       = 8
+	recordRatio    = 5                             // at least, for a bin above all of the last weeks
+	peakDecay      = 1 - 1./(burstDays*binsPerDay) // per bin
 )
 
-// sender is one workload's egress: 24 slots of the day, two open bins, and its bursts of the last weeks.
+// sender is one workload's egress: 24 slots of the day, two open bins, its peak and bursts of the last weeks.
 type sender struct {
 	w         *workload
 	image     string // repository
@@ -30,6 +34,7 @@ type sender struct {
 	born      int64  // first bin
 	active    int64  // last bin with traffic
 	slots     [24]egressSlot
+	peak      float32 // largest bin of the last weeks, decaying
 	bursts    []burst // oldest first, at most maxBursts
 	toldBin   int64   // last bin of the episode that was told
 	toldBytes uint64  // what was told of it; 0 nothing yet
@@ -38,7 +43,8 @@ type sender struct {
 	forgotten bool
 }
 
-// egressSlot is one hour of the day: level and variance of ln(1+bytes), winsorised (detection.md 4.3).
+// egressSlot is one hour of the day: level and variance of y, winsorised. y = ln(1 + bytes/scale) with a scale well below the floor:
+// whether a quiet workload sends nothing or some kilobytes in five minutes must not widen what is usual for it.
 type egressSlot struct {
 	level, variance float32
 	count           uint32
@@ -50,10 +56,11 @@ func (s *egressSlot) limit(c *EgressSpike) float64 {
 	return float64(s.level) + c.Deviations*s.deviation()
 }
 
-// burst is one episode above the threshold, told or not.
+// burst is a run of bins far above the rest of the day.
 type burst struct {
 	bin, last int64
 	bytes     uint64 // of its largest bin
+	unusual   bool   // for its hour
 }
 
 // spike is the verdict on a bin.
@@ -61,6 +68,7 @@ type spike struct {
 	over       bool
 	prior      bool // nothing was learned for this hour: only absolute floors spoke
 	learning   bool // learned by another workload
+	record     bool // far above the largest bin of the last weeks
 	expected   float64
 	ratio      float64
 	deviations float64
@@ -77,10 +85,9 @@ func (v *spike) score() float64 {
 	return z / (z + 14.4)
 }
 
-// judge compares a bin with its hour. Within 15 minutes of the border a neighbour that has bursts counts as well: a schedule that
-// slips over the full hour is no news.
+// judge compares a bin with its hour.
 func (s *sender) judge(c *EgressSpike, bin int64, bytes uint64) spike {
-	n, y := float64(bytes), math.Log1p(float64(bytes))
+	n, y := float64(bytes), math.Log1p(float64(bytes)/c.scale())
 	hour := int(bin / binsPerHour % 24)
 	own := &s.slots[hour]
 	v := spike{hour: hour, samples: own.count}
@@ -90,56 +97,64 @@ func (s *sender) judge(c *EgressSpike, bin int64, bytes uint64) spike {
 		v.over = n >= c.PriorFactor*float64(c.FloorBytes)
 		return v
 	}
-	v.expected = math.Expm1(float64(own.level))
+	v.expected = math.Expm1(float64(own.level)) * c.scale()
 	v.deviations = (y - float64(own.level)) / own.deviation()
-	limit := own.limit(c)
-	if near := &s.slots[nearestHour(bin)]; near.deviation() >= 2*own.deviation() {
-		limit = max(limit, near.limit(c))
-	}
 	v.learning = inherits
 	v.ratio = n / max(v.expected, 1)
-	v.over = y > limit && n >= v.expected+float64(c.FloorBytes) && n >= c.FloorRatio*v.expected
+	v.record = n >= max(c.FloorRatio, recordRatio)*float64(s.peak)
+	v.over = n >= v.expected+float64(c.FloorBytes) && n >= c.FloorRatio*v.expected && (v.record || y > own.limit(c))
 	return v
 }
 
-// nearestHour is the neighbouring hour of a bin within 15 minutes of the border, else its own.
-func nearestHour(bin int64) int64 {
-	switch i := bin % binsPerHour; {
-	case i < 3:
-		bin -= 3
-	case i >= binsPerHour-3:
-		bin += 3
-	}
-	return bin / binsPerHour % 24
-}
-
-// habit reports whether bursts of this size are this workload's way: twice before near this time of day, or three times at any.
-// This is what makes a backup at an hour that had long been quiet fall silent in its third night.
+// habit reports whether this is the workload's way: bursts of at least half the size around this time on two days before, told or
+// not, or three episodes of them at any time that were unusual when they came. This is what makes a backup at an hour that had long
+// been quiet fall silent in its third night, and a schedule that slips.
 func (s *sender) habit(c *EgressSpike, bin int64, bytes uint64) bool {
 	near, all := 0, 0
+	var lastNear, lastAny int64
 	for _, b := range s.bursts {
 		if bin-b.last <= c.episodeBins() || bin-b.bin > burstDays*binsPerDay || b.bytes < bytes/2 {
 			continue
 		}
-		all++
-		if apart := (bin - b.bin) % binsPerDay; min(apart, binsPerDay-apart) <= binsPerHour {
+		if b.unusual && b.bin-lastAny > c.episodeBins() {
+			lastAny = b.bin
+			all++
+		}
+		after := (bin - b.bin + burstSlip) % binsPerDay // since half an hour before its time of day
+		if after <= b.last-b.bin+2*burstSlip && b.bin-lastNear > binsPerDay/2 {
+			lastNear = b.bin
 			near++
 		}
 	}
 	return near >= 2 || all >= 3
 }
 
-// burst notes a bin above the threshold. Bins less than an episode apart are one burst.
-func (s *sender) burst(c *EgressSpike, bin int64, bytes uint64) {
-	if n := len(s.bursts); n > 0 && bin-s.bursts[n-1].last <= c.episodeBins() {
+// burst notes a bin that stands out of the workload's day, usual at its hour or not.
+func (s *sender) burst(bin int64, bytes uint64, unusual bool) {
+	if n := len(s.bursts); n > 0 && bin-s.bursts[n-1].last <= burstPause {
 		b := &s.bursts[n-1]
-		b.last, b.bytes = bin, max(b.bytes, bytes)
+		b.last, b.bytes, b.unusual = bin, max(b.bytes, bytes), b.unusual || unusual
 		return
 	}
 	if len(s.bursts) == maxBursts {
 		s.bursts = slices.Delete(s.bursts, 0, 1)
 	}
-	s.bursts = append(s.bursts, burst{bin, bin, bytes})
+	s.bursts = append(s.bursts, burst{bin, bin, bytes, unusual})
+}
+
+// bursting reports whether a bin lies far above the middle of the day's levels.
+func (s *sender) bursting(c *EgressSpike, bytes uint64) bool {
+	n := float64(bytes)
+	if n < float64(c.FloorBytes) {
+		return false
+	}
+	var levels [24]float32
+	for i := range s.slots {
+		levels[i] = s.slots[i].level
+	}
+	slices.Sort(levels[:])
+	usual := math.Expm1(float64(levels[len(levels)/2])) * c.scale()
+	return n >= usual+float64(c.FloorBytes) && n >= recordRatio*usual
 }
 
 // speaks reports whether a bin is to be told: the first of its episode, or ten times what was told in it.
@@ -154,9 +169,9 @@ func (s *sender) speaks(c *EgressSpike, bin int64, bytes uint64) bool {
 }
 
 // learn takes a bin into its slot.
-func (s *sender) learn(bin int64, bytes uint64, suspicious bool) {
+func (s *sender) learn(c *EgressSpike, bin int64, bytes uint64, suspicious bool) {
 	t := &s.slots[bin/binsPerHour%24]
-	d := math.Log1p(float64(bytes)) - float64(t.level)
+	d := math.Log1p(float64(bytes)/c.scale()) - float64(t.level)
 	alpha := max(minAlpha, 1/float64(t.count+1))
 	if t.count >= warmSamples {
 		limit := winsor * t.deviation()
@@ -165,6 +180,11 @@ func (s *sender) learn(bin int64, bytes uint64, suspicious bool) {
 			alpha *= suspiciousRate
 		}
 	}
+	peak := float32(bytes)
+	if suspicious {
+		peak = min(peak, 2*s.peak)
+	}
+	s.peak = max(peak, s.peak*peakDecay)
 	t.level += float32(alpha * d)
 	t.variance = float32((1 - alpha) * (float64(t.variance) + alpha*d*d))
 	if t.count < math.MaxUint32 {
@@ -174,7 +194,7 @@ func (s *sender) learn(bin int64, bytes uint64, suspicious bool) {
 
 func (s *sender) inherit(d *sender) {
 	s.inherited = d.w.name
-	s.slots = d.slots
+	s.slots, s.peak = d.slots, d.peak
 	for i := range s.slots {
 		s.slots[i].count = min(s.slots[i].count, inheritSamples)
 	}
