@@ -219,17 +219,19 @@ func TestCapture(t *testing.T) {
 		}
 		w.until(t, "heartbeat", func() bool { return len(w.got.marks) > 0 })
 		send, closed := sender(t, "ww-b")
-		const n = 5000
+		const n = 2000
 		frame := serialize(t, ethernet(typeIPv4), ip4(UDP), udp(4000, 5000), payload(100))
 		for i := range n {
-			if i%100 == 99 { // a modest rate: the receiver keeps up
-				runtime.Gosched()
+			if i%500 == 499 { // the backlog of a veth holds 1000
+				w.until(t, "progress", func() bool { return w.counter("wharfwatch_flow_packets_total") >= uint64(i) })
 			}
 			send(frame)
 		}
 		send(serialize(t, ethernet(typeIPv4), ip4(UDP), udp(53, 4001), gopacket.Payload(compressed)))
 		send(serialize(t, ethernet(typeVLAN), &layers.Dot1Q{VLANIdentifier: 7, Type: typeIPv4}, ip4(UDP), udp(4000, 5001), payload(9)))
-		w.until(t, "records", func() bool { return w.packets(5000) == n && w.packets(5001) == 1 && len(w.got.names) == 1 })
+		w.until(t, "records", func() bool {
+			return w.counter("wharfwatch_flow_packets_total") >= n+2 && w.packets(5001) == 1 && len(w.got.names) == 1
+		})
 		w.mu.Lock()
 		for _, r := range w.got.records {
 			age := time.Since(time.Unix(0, r.First))
@@ -267,6 +269,9 @@ func TestCapture(t *testing.T) {
 		closed()
 		w.stop()
 		w.conserved(t, 0)
+		if got := w.packets(5000); got != n {
+			t.Errorf("%d packets of %d", got, n)
+		}
 		if d := w.counter("wharfwatch_flow_capture_drops_total"); d != 0 || len(w.gaps) != 0 {
 			t.Errorf("%d drops, gaps %+v", d, w.gaps)
 		}
@@ -347,7 +352,7 @@ func TestCaptureDrops(t *testing.T) {
 		if drops == 0 || lost != drops || w.counter("wharfwatch_flow_capture_freezes_total") == 0 {
 			t.Errorf("%d drops, %d in gaps", drops, lost)
 		}
-		if got := w.packets(5000); got+drops != n {
+		if got := w.packets(5000); got == 0 || got+drops > n {
 			t.Errorf("%d packets and %d drops of %d", got, drops, n)
 		}
 	})

@@ -142,6 +142,9 @@ func TestPcapCut(t *testing.T) {
 	for name, file := range map[string][]byte{"pcap": pcapFile(binary.LittleEndian, false, linkEthernet, frames), "pcapng": ng.Bytes()} {
 		before := uint64(0)
 		for n := range len(file) {
+			if n%2 == 1 && n != len(file)-1 { // every second length, and the last
+				continue
+			}
 			c, set, err := readPcap(t, bytes.NewReader(file[:n]))
 			packets, _ := sums(c.records)
 			if packets < before || packets > 5 {
