@@ -30,13 +30,15 @@ type fitFloors struct{ sd float64 }
 
 const (
 	fitRounds = 12
+	minRounds = 3
 	fitStarts = 3
-	maxMissed = 4    // multiples of the period in the model, for short series: up to three beats missed in a row
-	longFit   = 64   // intervals from which on three multiples do: a fourth lets cache-expiry traffic pass for missed beats
-	minFit    = 5    // intervals
-	faintest  = 1e-9 // relative difference at which two starts are the same
-	faint     = 1e-150
-	farthest  = 36.0 // z² beyond which a component adds nothing (e^-18)
+	maxMissed = 4      // multiples of the period in the model, for short series: up to three beats missed in a row
+	longFit   = 64     // intervals from which on three multiples do: a fourth lets cache-expiry traffic pass for missed beats
+	minFit    = 5      // intervals
+	alike     = .02    // share by which two starts may differ and be tried once
+	settled   = .01    // gain of a round, in nats, below which the next one is the last; on the grid this changes nothing
+	faint     = 1e-150 // densities below count as this
+	farthest  = 36.0   // z² beyond which a component adds nothing (e^-18)
 )
 
 // FitBeacon compares two explanations of intervals (seconds, more than gap each, at most 127 are read): a sleep of one length with
@@ -76,7 +78,7 @@ func fitBeacon(d []float64, gap float64, floors fitFloors, s *Scratch) BeaconFit
 	best := math.Inf(-1)
 	starts := [fitStarts]float64{denseMedian(sorted), sorted[len(sorted)/2], sorted[len(sorted)/4]}
 	for i, start := range starts {
-		if start <= 0 || slices.ContainsFunc(starts[:i], func(o float64) bool { return math.Abs(o-start) <= faintest*start }) {
+		if start <= 0 || slices.ContainsFunc(starts[:i], func(o float64) bool { return math.Abs(o-start) <= alike*start }) {
 			continue
 		}
 		f, ll := em(d, s.null[:len(d)], start, sum, floors)
@@ -163,15 +165,17 @@ const (
 )
 
 // em fits the mixture from one start by expectation maximisation. The likelihood and the time share it returns are those of the
-// last round's parameters before they were improved once more.
+// last round's parameters.
 func em(d, null []float64, start, sum float64, floors fitFloors) (fit BeaconFit, ll float64) {
 	period, sd, eps, miss := start, .2*start, .15, .1
 	most := maxMissed
 	if len(d) >= longFit {
 		most = maxMissed - 1
 	}
-	for round := range fitRounds {
-		last, flatLL := round == fitRounds-1, 0.
+	before, last := math.Inf(-1), false
+	for round := 1; ; round++ {
+		last = last || round == fitRounds
+		flatLL := 0.
 		var weight, weighted, spread, steps, missed, foreign, support float64
 		var height, inverse [maxMissed + 1]float64
 		share := (1 - eps) * (1 - miss)
@@ -219,18 +223,19 @@ func em(d, null []float64, start, sum float64, floors fitFloors) (fit BeaconFit,
 			support += v * (1 - p0*inv)
 		}
 		ll += math.Log(product)
+		gain := ll - before
+		before = ll
 		if last {
 			ll = max(ll, flatLL)
 		}
 		fit = BeaconFit{Period: period, RelSD: sd / period, Miss: miss, NullShare: eps, TimeShare: support / sum}
-		if weight < 1 {
+		if weight < 1 || last {
 			return fit, ll
 		}
 		period = weighted / weight
 		sd = min(max(math.Sqrt(spread/weight), max(floors.sd, .003*period)), max(.35*period, floors.sd))
 		eps = min(max(foreign/float64(len(d)), .01), .6)
 		miss = min(max(missed/steps, .005), .6)
+		last = round > minRounds && gain < settled
 	}
-	fit.Period, fit.RelSD, fit.Miss, fit.NullShare = period, sd/period, miss, eps
-	return fit, ll
 }
