@@ -214,23 +214,16 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request, do func(id int, 
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// previewer is a Manager that can say what a rule would have hidden.
-type previewer interface {
-	AllowPreview(alerts.AllowRule) ([]alerts.Incident, error)
-}
-
 func (s *Server) allowPreview(w http.ResponseWriter, r *http.Request) {
 	var b ruleBody
 	if !b.read(w, r) {
 		return
 	}
-	var m any = s.deps.Alerts
-	p, ok := m.(previewer)
-	if !ok {
-		problem(w, http.StatusNotImplemented, "this version cannot preview a rule")
+	if b.From != "" {
+		problem(w, http.StatusUnprocessableEntity, "give the conditions: a rule taken from an incident hides what that incident says")
 		return
 	}
-	hidden, err := p.AllowPreview(b.Rule)
+	hidden, err := s.deps.Alerts.AllowPreview(b.Rule)
 	if err != nil {
 		refuse(w, err)
 		return

@@ -27,7 +27,6 @@ type ruleFlags struct {
 
 func (f *ruleFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.from, "from", "", "take the narrowest conditions that cover an incident, instead of giving them")
 	fl.StringVar(&f.rule.Workload, "workload", "", "workload; a * at the end stands for anything")
 	fl.StringVar(&f.rule.Detector, "detector", "", "detector")
 	fl.StringVar(&f.rule.Destination, "destination", "", "address, CIDR block or name, without the port")
@@ -63,6 +62,7 @@ func newAllowAdd(g *globals) *cobra.Command {
 	}
 	out := g.outputFlag(cmd)
 	f.register(cmd)
+	cmd.Flags().StringVar(&f.from, "from", "", "take the narrowest conditions that cover an incident, instead of giving them")
 	cmd.RunE = action(func(ctx context.Context, _ []string) error {
 		in, err := f.body(g)
 		if err != nil {

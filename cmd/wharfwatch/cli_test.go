@@ -197,11 +197,18 @@ func TestTriage(t *testing.T) {
 func TestAllow(t *testing.T) {
 	c := monitored(t)
 	id := c.incident("compose:shop/worker").ID
-	_, errs := c.run(2, "allow", "add", "--from", id)
+	out, _ := c.run(0, "allow", "preview", "--workload", "compose:shop/*", "--detector", "beacon")
+	c.contains(out, id[:8], "compose:shop/worker")
+	if got := c.incident("compose:shop/worker"); got.State != alerts.Open {
+		t.Errorf("the preview changed it: %+v", got)
+	}
+	_, errs := c.run(0, "allow", "preview", "--destination", "192.0.2.0/24")
+	c.contains(errs, "nothing")
+	_, errs = c.run(2, "allow", "add", "--from", id)
 	c.contains(errs, "comment")
 	_, errs = c.run(2, "allow", "add", "--from", id, "--port", "1", "-m", "x")
 	c.contains(errs, "no further conditions")
-	out, errs := c.run(0, "allow", "add", "--from", id, "-m", "metrics push", "--expires", "30d")
+	out, errs = c.run(0, "allow", "add", "--from", id, "-m", "metrics push", "--expires", "30d")
 	c.contains(out, "workload=compose:shop/worker", "destination=203.0.113.9", "port=443", "ann", "metrics push", "from now")
 	c.contains(errs, "closed (benign)")
 	if got := c.incident("compose:shop/worker"); got.State != alerts.Closed || got.Verdict != alerts.Benign {
