@@ -37,7 +37,7 @@ func (p *posture) collect(v *enrich.Event, settings []setting) {
 	}
 	c := v.Container
 	a.time = max(a.time, v.Time)
-	if !c.Running && c.Finished != 0 {
+	if !c.Running {
 		a.stopped++
 	} else {
 		a.running++
