@@ -48,7 +48,7 @@ type assembler struct {
 	opened, evicted, steps uint64 // conversations; evictions; times the clock was set back
 }
 
-// entry is one conversation: two cache lines. src sent the first packet that was seen.
+// entry is one conversation: two cache lines. src sent the first packet that was seen, unless that was a SYN-ACK.
 type entry struct {
 	src, dst     Addr
 	sport, dport uint16 // for ICMP both hold the request's type<<8 | code: what pairs the directions
@@ -104,7 +104,8 @@ func (a *assembler) add(k *packet, hash uint32, now int64) {
 	}
 	touched := uint8(stateTouched)
 	if n == 0 {
-		n, way, touched = a.insert(hash, k, sport, dport), 0, 0 // a flood of single packets evicts itself first
+		n, way = a.insert(hash, k, sport, dport)
+		touched = 0 // a flood of single packets evicts itself first
 	}
 	e := &a.entries[n]
 	d := &e.way[way]

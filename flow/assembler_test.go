@@ -117,6 +117,10 @@ func TestAssemblerSlices(t *testing.T) {
 			play(TCP, 1500, step{0, false, SYN}, step{10, false, ACK}, step{100, false, SYN}),
 			[]string{"0s-0.01s 0.0.0.1:40000>0.0.0.2:443 p6 n2 b200 f0x12 end", "0.1s-0.1s 0.0.0.1:40000>0.0.0.2:443 p6 n1 b100 f0x2 forced"},
 		},
+		"a SYN-ACK is an answer, also to what was not seen": {
+			play(TCP, 1500, step{0, true, SYN | ACK}, step{10, false, ACK}),
+			[]string{"0.01s-0.01s 0.0.0.1:40000>0.0.0.2:443 p6 n1 b100 f0x10 forced", "0s-0s 0.0.0.2:443>0.0.0.1:40000 p6 n1 b100 f0x12 forced reply"},
+		},
 		"a repeated SYN is the same connection": {
 			play(TCP, 4500, step{0, false, SYN}, step{500, false, SYN}, step{600, true, RST | ACK}),
 			[]string{"0s-0.5s 0.0.0.1:40000>0.0.0.2:443 p6 n2 b200 f0x2 end", "0.6s-0.6s 0.0.0.2:443>0.0.0.1:40000 p6 n1 b100 f0x14 end reply"},
@@ -423,6 +427,9 @@ func TestTapConservation(t *testing.T) {
 			t.Errorf("nothing was ignored for %q", verdictNames[v])
 		}
 		ignored += one
+	}
+	if live := p.meter.live.Get(); live != 0 {
+		t.Errorf("%g conversations after the end", live)
 	}
 	if total := p.meter.packets.Get(); total != uint64(n) || packets+ignored != total {
 		t.Errorf("%d frames: counted %d, %d in records, %d ignored", n, total, packets, ignored)

@@ -37,29 +37,34 @@ func (a *assembler) find(hash uint32, k *packet, sport, dport uint16) (n uint32,
 	}
 }
 
-// insert makes an entry; a full table gives up the one that was idle for a turn of the clock.
-func (a *assembler) insert(hash uint32, k *packet, sport, dport uint16) uint32 {
+// insert makes an entry; a full table gives up the one that was idle for a turn of the clock. A SYN-ACK is an answer, also when
+// the question was not seen.
+func (a *assembler) insert(hash uint32, k *packet, sport, dport uint16) (n uint32, way int) {
 	if a.live >= a.bound {
 		a.evict()
 	}
 	if 2*(a.live+1) > len(a.index) {
 		a.grow()
 	}
-	n := a.free
+	n = a.free
 	if n != 0 {
 		a.free = a.entries[n].next
 	} else {
 		n = uint32(len(a.entries))
 		a.entries = append(a.entries, entry{})
 	}
-	a.entries[n] = entry{src: k.src, dst: k.dst, sport: sport, dport: dport, proto: k.proto, slot: unlinked}
+	e := &a.entries[n]
+	*e = entry{src: k.src, dst: k.dst, sport: sport, dport: dport, proto: k.proto, slot: unlinked}
+	if k.proto == TCP && k.flags&(SYN|ACK) == SYN|ACK {
+		e.src, e.dst, e.sport, e.dport, way = k.dst, k.src, dport, sport, 1
+	}
 	a.place(slot{hash, n})
 	if a.live == 0 {
 		a.tick = a.newest >> tickShift
 	}
 	a.live++
 	a.opened++
-	return n
+	return n, way
 }
 
 func (a *assembler) place(s slot) {

@@ -146,7 +146,7 @@ func (w *StreamWriter) Frame(tag byte, payload []byte) {
 		return
 	}
 	size := int64(1 + uvarintSize(uint64(len(payload))) + len(payload))
-	if w.total+size > w.limit {
+	if w.total+size+streamHeader > w.limit { // with the header of the file it may begin
 		w.stop(nil)
 		w.dropped.Inc()
 		return

@@ -19,7 +19,10 @@ type tap struct {
 
 	frames, cut, answers, malformed uint64 // since the last publish
 	ignored                         [numVerdict]uint64
-	published                       struct{ orphans, early, opened, evicted, steps uint64 }
+	published                       struct {
+		orphans, early, opened, evicted, steps uint64
+		live                                   int
+	}
 
 	meter *tapMeter
 }
@@ -39,6 +42,7 @@ type tapMeter struct {
 	packets, truncated, orphans, early *metrics.Counter
 	opened, evicted, steps             *metrics.Counter
 	answers, malformed                 *metrics.Counter
+	live                               *metrics.Gauge
 	ignored                            [numVerdict]*metrics.Counter
 }
 
@@ -49,6 +53,7 @@ func newTapMeter(set *metrics.Set) *tapMeter {
 		orphans:   set.GetOrCreateCounter("wharfwatch_flow_fragments_orphaned_total"),
 		early:     set.GetOrCreateCounter("wharfwatch_flow_fragments_evicted_total"),
 		opened:    set.GetOrCreateCounter("wharfwatch_flow_conversations_total"),
+		live:      set.GetOrCreateGauge("wharfwatch_flow_conversations", nil),
 		evicted:   set.GetOrCreateCounter("wharfwatch_flow_conversations_evicted_total"),
 		steps:     set.GetOrCreateCounter("wharfwatch_flow_capture_clock_steps_total"),
 		answers:   set.GetOrCreateCounter("wharfwatch_flow_dns_answers_total"),
@@ -164,5 +169,7 @@ func (t *tap) publish() {
 	m.opened.AddInt64(int64(a.opened - p.opened))
 	m.evicted.AddInt64(int64(a.evicted - p.evicted))
 	m.steps.AddInt64(int64(a.steps - p.steps))
+	m.live.Add(float64(a.live - p.live))
+	p.live = a.live
 	p.orphans, p.early, p.opened, p.evicted, p.steps = f.orphans, f.evicted, a.opened, a.evicted, a.steps
 }
