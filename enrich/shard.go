@@ -7,9 +7,10 @@ import (
 )
 
 const (
-	chunkBits = 12
-	chunkSize = 1 << chunkBits // conns allocated at once; they never move
-	wheelSize = 128            // seconds; every connection is looked at once a minute or more often
+	chunkBits   = 15
+	chunkSize   = 1 << chunkBits // conns allocated at once, 6 MiB that the kernel fills as they are used; they never move
+	staleTimers = 1 << 14        // that may heap up besides twice the live conns
+	wheelSize   = 128            // seconds; every connection is looked at once a minute or more often
 )
 
 // slot is one place of the open-addressed index: a tag of the hash and which conn.
@@ -140,7 +141,7 @@ func (s *shard) at(i uint32, second uint32) {
 	b := &s.wheel[second%wheelSize]
 	*b = append(*b, timer{i, c.gen})
 	s.timers++
-	if !s.busy && s.timers > 2*s.live+4*chunkSize {
+	if !s.busy && s.timers > 2*s.live+staleTimers {
 		s.sweep()
 	}
 }

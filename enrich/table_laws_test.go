@@ -260,7 +260,7 @@ func TestSprayIsBounded(t *testing.T) {
 		}
 	}
 	s := r.shards[0]
-	if s.live > most || int(s.made) > most+2 || len(s.slots) > 4*most || s.timers > 2*most+4*chunkSize {
+	if s.live > most || int(s.made) > most+2 || len(s.slots) > 4*most || s.timers > 2*most+staleTimers {
 		t.Errorf("%d live, %d made, %d slots, %d timers for a bound of %d", s.live, s.made, len(s.slots), s.timers, most)
 	}
 	if n := r.roster.members[2].conns; n > r.quota+1 {

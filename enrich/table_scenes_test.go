@@ -245,6 +245,33 @@ func TestUpdatesAreOncePerMinute(t *testing.T) {
 	)
 }
 
+// The silence that ends UDP is no longer than a minute, so that its connections are looked at more often than they may be reported.
+func TestUpdatesOfUDPAreOncePerMinute(t *testing.T) {
+	r := newRig(nil)
+	r.connect("web", "172.18.0.5", t0-second)
+	var at []int64
+	for s := range 600 {
+		if s%53 == 0 || s%53 == 12 {
+			x := slice(outTuple, float64(s), float64(s), 10, 0)
+			x.Proto, x.Flags = flow.UDP, flow.FlagPackets
+			r.Records([]flow.Record{x})
+		}
+		n := len(r.flows)
+		r.run(t0 + int64(s+1)*second)
+		for range r.flows[n:] {
+			at = append(at, r.now)
+		}
+	}
+	for i := 1; i < len(at); i++ {
+		if at[i]-at[i-1] < 60*second {
+			t.Fatalf("reported at %v, seconds %v apart", at[i], (at[i]-at[i-1])/second)
+		}
+	}
+	if len(at) < 6 || r.flows[len(r.flows)-1].TotalSent < 150 {
+		t.Errorf("%d reports in ten minutes", len(at))
+	}
+}
+
 func TestBothEndsAreContainers(t *testing.T) {
 	r := newRig(nil)
 	r.connect("web", "172.18.0.5", t0-second)
