@@ -32,8 +32,8 @@ type worker struct {
 	gone   string    // why the receiver was disabled; until the next start
 	mu     sync.Mutex
 
-	handed, sent, retried, repeats, buried *metrics.Counter
-	latency                                *metrics.Histogram
+	sent, retried, repeats, buried *metrics.Counter
+	latency                        *metrics.Histogram
 }
 
 const (

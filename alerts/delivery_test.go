@@ -1,7 +1,10 @@
 package alerts
 
 import (
+	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -109,6 +112,38 @@ func TestMinSeverity(t *testing.T) {
 	})
 }
 
+func TestJSONLIsImmediate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := Default()
+		path := filepath.Join(t.TempDir(), "incidents.jsonl")
+		c.JSONL = []JSONL{{Common: Common{Name: "file", MinSeverity: "info"}, Path: path}}
+		s := newScene(t, c)
+		s.m.Finding(finding("beacon", "w", "x", start, baseline.Info, .5))
+		time.Sleep(time.Second)
+		s.m.Finding(finding("scan", "w", "x", start+1, baseline.Info, .5))
+		time.Sleep(time.Second)
+		if _, err := s.m.Close(only(t, s.m).ID, Benign, "ana", "fine"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for line := range strings.Lines(string(b)) {
+			var in struct{ Transition, State string }
+			if err := json.Unmarshal([]byte(line), &in); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, in.Transition+" "+in.State)
+		}
+		if d := cmp.Diff([]string{"trigger open", "update open", "resolve closed"}, got); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
 func TestRetries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, allReceivers())
@@ -157,10 +192,7 @@ func TestWebhookScheduleAndID(t *testing.T) {
 		began := time.Now()
 		time.Sleep(100 * time.Hour)
 		got := s.requests("/hook")
-		var at []float64
-		for _, sec := range spread(began, got) {
-			at = append(at, sec)
-		}
+		at := spread(began, got)
 		want := []float64{0, 5, 305, 2105, 9305, 27305, 63305, 113705, 185705, 272105}
 		if len(at) != len(want) {
 			t.Fatalf("%d attempts, want %d: %v", len(at), len(want), at)

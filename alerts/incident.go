@@ -5,8 +5,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-
-	"github.com/wharfwatch/wharfwatch/baseline"
 )
 
 // counts says whether a finding makes up the incident's severity and summary now.
@@ -124,9 +122,6 @@ func (i *Incident) Detectors() []string {
 	}
 	return out
 }
-
-// page says whether the incident must not wait.
-func (i *Incident) page() bool { return i.Severity == baseline.Critical }
 
 const maxSeen = 100_000
 

@@ -232,9 +232,7 @@ func (m *Manager) allow(rules []AllowRule) (added []AllowRule, changed []Inciden
 			added = append(added, r)
 			changed = append(changed, m.apply(c, &m.rules[len(m.rules)-1])...)
 		}
-		for _, r := range m.rules[len(m.rules)-len(added):] {
-			c.Rules = append(c.Rules, r)
-		}
+		c.Rules = append(c.Rules, m.rules[len(m.rules)-len(added):]...)
 		added = slices.Clone(c.Rules)
 		return nil
 	})
