@@ -30,7 +30,8 @@ type exportDecoder struct {
 	labels    int
 	batch     *Batch // nil between rounds
 	owner     *domain
-	gap       Gap // of the kernel, for the next batch
+	opened    int64 // arrival of the first datagram in the batch
+	gap       Gap   // of the kernel, for the next batch
 	sink      templateSink
 	scratch   []byte
 	spare     plan    // of the variable-length record being read
@@ -310,7 +311,7 @@ func (d *exportDecoder) open(s *domain, arrival, watermark int64) {
 		d.send()
 	}
 	if d.batch == nil {
-		d.batch, d.owner = d.pool.Get(), s
+		d.batch, d.owner, d.opened = d.pool.Get(), s, arrival
 		d.batch.Source = s.source
 		if d.gap.Reason != "" {
 			d.batch.Gaps = append(d.batch.Gaps, d.gap)

@@ -27,7 +27,6 @@ const (
 type timing struct {
 	boot, bootNext int64 // ns, latest boot time in this window and in the next
 	bootSince      int64
-	uptime         uint32
 	started        bool
 
 	offset       int64 // ns, added to the exporter's clock

@@ -28,14 +28,14 @@ func TestSinceBoot(t *testing.T) {
 // Headers say whole seconds, uptimes milliseconds: records of a beacon stay 60 s apart, whatever second their export fell in.
 func TestBootTimeTakesTheTruncationOut(t *testing.T) {
 	l := newLab(t, Config{})
-	boot := labExport*1000 - 1_000_000 + 777 // ms
+	boot := int64(labExport)*1000 - 1_000_000 + 777 // ms
 	var firsts []int64
-	for i := range 10 {
+	for i := range int64(10) {
 		start := uint32(1_000_000 + 60_000*i)
 		uptime := start + uint32(15_000+137*i)
 		m := newMessage(9)
-		m.uptime, m.export, m.sequence = uptime, uint32((boot+int(uptime))/1000), uint32(i)
-		l.now = int64(boot+int(uptime))*milli + milli
+		m.uptime, m.export, m.sequence = uptime, uint32((boot+int64(uptime))/1000), uint32(i)
+		l.now = (boot+int64(uptime))*milli + milli
 		got := l.send(m.template(256, 8, 4, 12, 4, 22, 4, 21, 4).set(256, u32(1, 2, start, start+100)).bytes())
 		firsts = append(firsts, got[0].First)
 	}
@@ -46,7 +46,7 @@ func TestBootTimeTakesTheTruncationOut(t *testing.T) {
 		}
 	}
 	for i, f := range firsts {
-		if d := f - int64(boot+1_000_000+60_000*i)*milli; d > 0 || d < -sec {
+		if d := f - (boot+1_000_000+60_000*int64(i))*milli; d > 0 || d < -sec {
 			t.Errorf("beat %d is off by %v", i, time.Duration(d))
 		}
 	}
@@ -143,7 +143,7 @@ func TestTimeElements(t *testing.T) {
 		return uint64(ns/sec+ntpEpoch)<<32 | uint64(ns%sec)<<32/uint64(sec)
 	}
 	last := at + 4*sec
-	boot := labExport*1000 - 1_000_000
+	boot := int64(labExport)*1000 - 1_000_000
 	for _, c := range []struct {
 		name    string
 		version uint16
@@ -174,7 +174,7 @@ func TestTimeElements(t *testing.T) {
 func TestUptimeOfIPFIX(t *testing.T) {
 	at := labExport * sec
 	l := newLab(t, Config{})
-	l.send(newMessage(10).options(400, 149, 4, 160, 8).set(400, u32(1), u64(uint64(labExport*1000-1_000_000))).bytes())
+	l.send(newMessage(10).options(400, 149, 4, 160, 8).set(400, u32(1), u64(uint64(labExport)*1000-1_000_000)).bytes())
 	r := l.send(newMessage(10).template(256, 8, 4, 12, 4, 22, 4, 21, 4).set(256, u32(1, 2, 990_000, 994_000)).bytes())[0]
 	if r.First != at-10*sec || r.Last != at-6*sec {
 		t.Errorf("with a boot time: %d to %d", r.First-at, r.Last-at)

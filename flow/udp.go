@@ -17,6 +17,10 @@ const (
 	smallBuffer  = 4 << 20                // below this a burst of one busy router overflows
 	idle         = 200 * time.Millisecond // how long a read waits: shutdown and statistics hang on it
 	datagramSize = 1 << 16                // no UDP payload is larger
+
+	// holdBatch is how long a batch that is not full waits for more datagrams; with none at all it goes after the idle time. A
+	// batch for every read would wake the engine for one datagram at a time.
+	holdBatch = int64(20 * time.Millisecond)
 )
 
 // Collector is a Source of NetFlow v5, v9 and IPFIX from one UDP socket. Reader and decoder are one thread, so that templates
@@ -105,7 +109,9 @@ func (c *Collector) Run(ctx context.Context, emit func(*Batch)) error {
 			s := &slots[i]
 			c.decoder.datagram(s.buf, s.n, s.cut, s.from, now)
 		}
-		c.decoder.flush()
+		if len(slots) == 0 || now-c.decoder.opened > holdBatch {
+			c.decoder.flush()
+		}
 	}
 	return nil
 }
