@@ -119,7 +119,7 @@ func newBeacon(c Beacon, env *env) *beacon {
 		skippedUnsure:  set.NewCounter(`wharfwatch_baseline_beacon_skipped_total{reason="unsure"}`),
 		silenced:       map[string]*metrics.Counter{},
 	}
-	for _, reason := range []string{"plumbing", "time", "neighbour", "common", "launches", "known", "told"} {
+	for _, reason := range []string{"plumbing", "time", "neighbour", "common", "launches", "nightly", "known", "told"} {
 		b.silenced[reason] = set.NewCounter(fmt.Sprintf("wharfwatch_baseline_beacon_silent_total{reason=%q}", reason))
 	}
 	for _, n := range c.SiteNetworks {

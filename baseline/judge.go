@@ -2,6 +2,7 @@ package baseline
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/wharfwatch/wharfwatch/enrich"
@@ -34,7 +35,7 @@ const (
 	weightAlone   = .15 // no other of at least three active workloads calls it
 	weightAlone2  = .12 // no other does, but there are fewer than three: that says less
 	weightFew     = .05 // one other of at least six does
-	weightUneven  = .25 // the sleep varies by 5 to 35 %: timers do not, people do more
+	weightUneven  = .25 // the sleep varies by 5 % or more and has no favourite length: timers do not do that
 	weightNew     = .10 // first called after the workload had finished learning
 	weightSizes   = .05 // the bytes sent hardly differ (MAD/median < .1)
 	weightPort    = .10 // a port that no usual service has
@@ -48,6 +49,13 @@ const (
 const (
 	evenSleep  = .05
 	leastSleep = .1
+)
+
+// nightly is the period, in seconds, from which a rhythm that dates from the time of learning, or one that moves bulk bytes at a
+// time, is a schedule: backups, rotations. A poll is neither; what bulk is worth is for egress-spike.
+const (
+	nightly = 20 * 3600
+	bulk    = 10e6
 )
 
 // verdict is what judge makes of a rhythm.
@@ -70,7 +78,7 @@ func (b *beacon) judge(s *series, r *rhythm) (v verdict) {
 	w := s.set.w
 	v.callers, v.active = b.rarity(s)
 	spread := r.RelSD * r.Period
-	v.uneven = r.RelSD >= evenSleep && spread >= leastSleep
+	v.uneven = r.RelSD >= evenSleep && spread >= leastSleep && sharpShare(r.intervals, b.work.scratch.sorted[:0]) <= .55
 	v.fresh = !w.learns() && s.first > w.ready
 	v.alone = v.callers <= 1
 	v.oddPort = !usualPort(s.key.port)
@@ -90,6 +98,8 @@ func (b *beacon) judge(s *series, r *rhythm) (v verdict) {
 		v.silent = "common"
 	case s.launched(r):
 		v.silent = "launches"
+	case r.Period >= nightly && (!v.fresh || v.sizes > 0 && dequantise(v.size) >= bulk):
+		v.silent = "nightly"
 	}
 
 	v.score = weightTiming + weightSurer*min(1, max(0, (r.LLR-6)/20))
@@ -238,4 +248,19 @@ func tlsPort(port uint16) bool {
 		return true
 	}
 	return false
+}
+
+// sharpShare is the largest share of intervals within 3 % of each other. A timer with unrelated calls in between has many equal
+// intervals and a wide spread; a jittered sleep has no favourite.
+func sharpShare(intervals, sorted []float64) float64 {
+	sorted = append(sorted[:0], intervals...)
+	slices.Sort(sorted)
+	most, j := 0, 0
+	for i, x := range sorted {
+		for j < len(sorted) && sorted[j] <= 1.03*x {
+			j++
+		}
+		most = max(most, j-i)
+	}
+	return float64(most) / float64(len(sorted))
 }
