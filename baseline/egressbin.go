@@ -1,0 +1,113 @@
+package baseline
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/wharfwatch/wharfwatch/enrich"
+	"github.com/wharfwatch/wharfwatch/flow"
+)
+
+const topPeers = 8
+
+// egressBin is what one workload sent in five minutes.
+type egressBin struct {
+	bytes   uint64
+	sampled bool
+	n       int
+	top     [topPeers]egressPeer
+}
+
+// ranked lists the destinations, the largest first. It is not empty when bytes is not 0.
+func (b *egressBin) ranked() []egressPeer {
+	out := slices.Clone(b.top[:b.n])
+	slices.SortFunc(out, func(x, y egressPeer) int {
+		return cmp.Or(cmp.Compare(y.bytes, x.bytes), x.addr.Compare(y.addr), cmp.Compare(x.port, y.port))
+	})
+	return out
+}
+
+// egressPeer is one destination. bytes may be too high by at most over (Space-Saving, Metwally, Agrawal, El Abbadi 2005).
+type egressPeer struct {
+	addr        flow.Addr
+	port        uint16
+	proto       uint8
+	method      enrich.Method
+	confidence  enrich.Confidence
+	name        string
+	container   *enrich.Container
+	bytes, over uint64
+}
+
+func (b *egressBin) reset() { *b = egressBin{} }
+
+// add counts a flow. With all places taken, the smallest destination gives its place and its count.
+func (b *egressBin) add(f *enrich.Flow) {
+	b.bytes += f.Sent
+	b.sampled = b.sampled || f.Sampled
+	port := f.PeerPort
+	if f.Opener == enrich.OpenerRemote {
+		port = 0 // the client's, another one each time
+	}
+	least := 0
+	for i := range b.top[:b.n] {
+		p := &b.top[i]
+		if p.addr == f.Peer && p.port == port {
+			p.bytes += f.Sent
+			p.container = f.Container
+			return
+		}
+		if p.bytes < b.top[least].bytes {
+			least = i
+		}
+	}
+	if b.n < topPeers {
+		least = b.n
+		b.n++
+	}
+	over := b.top[least].bytes
+	b.top[least] = egressPeer{
+		addr: f.Peer, port: port, proto: f.Proto, method: f.Method, confidence: f.Confidence,
+		name: f.PeerName, container: f.Container, bytes: over + f.Sent, over: over,
+	}
+}
+
+// label is the destination for people: the name where one was resolved, else the address.
+func (p *egressPeer) label() string {
+	to := p.addr.String()
+	if p.port != 0 {
+		to = fmt.Sprintf("%s:%d/%s", to, p.port, protoName(p.proto))
+	}
+	if p.name != "" {
+		to = fmt.Sprintf("%q (%s)", p.name, to)
+	}
+	return to
+}
+
+func protoName(p uint8) string {
+	switch p {
+	case flow.TCP:
+		return "tcp"
+	case flow.UDP:
+		return "udp"
+	}
+	return fmt.Sprint(p)
+}
+
+// egressDestination is one row of the evidence.
+type egressDestination struct {
+	Peer  string  `json:"peer"`
+	Port  uint16  `json:"port,omitempty"` // 0: the peer opened the connections
+	Name  string  `json:"name,omitempty"`
+	Bytes uint64  `json:"bytes"`
+	Share float64 `json:"share"` // of all bytes to outside addresses
+}
+
+func destinations(top []egressPeer, total uint64) []egressDestination {
+	var out []egressDestination
+	for _, p := range top[:min(len(top), 3)] {
+		out = append(out, egressDestination{p.addr.String(), p.port, p.name, p.bytes, round(float64(p.bytes) / float64(total))})
+	}
+	return out
+}
