@@ -66,7 +66,7 @@ type Audit struct {
 
 // Saved is what Load gives back.
 type Saved struct {
-	Incidents []Kept // oldest first
+	Incidents []Kept // as opened
 	Seen      []string
 	Rules     []AllowRule
 	Silences  []Silence

@@ -479,7 +479,7 @@ func TestDeterminism(t *testing.T) {
 		m.SetClock(func() time.Time { return wall })
 		at := start
 		for i := range 120 {
-			at += r.Int64N(6 * hour)
+			at += r.Int64N(2) * r.Int64N(6*hour) // half of them at the same time
 			if restart > 0 && i%restart == restart-1 {
 				stop()
 				m, _, stop = stored(t, dir, Default())
@@ -487,7 +487,7 @@ func TestDeterminism(t *testing.T) {
 			}
 			w := []string{"a", "b", "c"}[r.IntN(3)]
 			d := []string{"beacon", "scan", "posture"}[r.IntN(3)]
-			m.Finding(finding(d, w, []string{"x", "y"}[r.IntN(2)], at, baseline.Severity(r.IntN(5)), float64(r.IntN(100))/100))
+			m.Finding(finding(d, w, []string{"x", "y"}[r.IntN(2)], at-r.Int64N(2)*minute, baseline.Severity(r.IntN(5)), float64(r.IntN(100))/100))
 			m.Tick(at)
 		}
 		b, err := json.Marshal(m.Incidents())

@@ -1,6 +1,7 @@
 package alerts
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -101,22 +102,30 @@ func ReadStore(db *state.DB) *Store { return &Store{db: db} }
 // Load gives back what is kept.
 func (s *Store) Load(limit int) (*Saved, error) {
 	out := &Saved{}
+	type numbered struct {
+		row int64 // grows as incidents open
+		Kept
+	}
+	var found []numbered
 	err := each(s.db, func(scan func(...any) error) error {
 		var body, private string
-		var k Kept
-		if err := scan(&body, &private); err != nil {
+		var k numbered
+		if err := scan(&k.row, &body, &private); err != nil {
 			return err
 		}
 		if err := errors.Join(json.Unmarshal([]byte(body), &k.Incident), json.Unmarshal([]byte(private), &k.Private)); err != nil {
 			return err
 		}
-		out.Incidents = append(out.Incidents, k)
+		found = append(found, k)
 		return nil
-	}, "SELECT body, private FROM incident ORDER BY state = 'closed', last_seen DESC, id LIMIT ?", limit)
+	}, "SELECT rowid, body, private FROM incident ORDER BY state = 'closed', last_seen DESC, id LIMIT ?", limit)
 	if err != nil {
 		return nil, fmt.Errorf("incidents: %w", err)
 	}
-	slices.SortStableFunc(out.Incidents, func(a, b Kept) int { return int(a.FirstSeen - b.FirstSeen) })
+	slices.SortFunc(found, func(a, b numbered) int { return cmp.Compare(a.row, b.row) })
+	for i := range found {
+		out.Incidents = append(out.Incidents, found[i].Kept)
+	}
 	err = each(s.db, func(scan func(...any) error) error {
 		var id string
 		err := scan(&id)
@@ -175,9 +184,12 @@ func (s *Store) commit(tx *sql.Tx, c *Change) error {
 			closed = int64(c.At)
 		}
 		if err = errors.Join(err, err2); err == nil {
-			_, err = tx.Exec(`INSERT OR REPLACE INTO incident
+			_, err = tx.Exec(`INSERT INTO incident
 				(id, workload, state, verdict, severity, confidence, first_seen, last_seen, closed_wall, summary, body, private)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, k.ID, k.Workload, string(k.State), string(k.Verdict), int(k.Severity), k.Confidence,
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+				ON CONFLICT (id) DO UPDATE SET state = excluded.state, verdict = excluded.verdict, severity = excluded.severity,
+				confidence = excluded.confidence, first_seen = excluded.first_seen, last_seen = excluded.last_seen,
+				closed_wall = excluded.closed_wall, summary = excluded.summary, body = excluded.body, private = excluded.private`, k.ID, k.Workload, string(k.State), string(k.Verdict), int(k.Severity), k.Confidence,
 				int64(k.FirstSeen), int64(k.LastSeen), closed, k.Summary, string(body), string(private))
 		}
 		if err != nil {
