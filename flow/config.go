@@ -3,8 +3,10 @@ package flow
 import (
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -67,8 +69,12 @@ func (c Config) Validate(report func(path, message string)) {
 		case a == "off" && len(c.Netflow) > 1:
 			report(path, `"off" must be the only value`)
 		case a != "off":
-			if _, err := udpAddress(a); err != nil {
-				report(path, err.Error())
+			_, port, err := net.SplitHostPort(a)
+			if err == nil {
+				_, err = strconv.ParseUint(port, 10, 16)
+			}
+			if err != nil {
+				report(path, fmt.Sprintf("%q is not an address like :2055 or 192.0.2.1:2055", a))
 			}
 		}
 	}

@@ -31,6 +31,16 @@ func OpenDatagrams(name string, r io.Reader, pool Pool, set *metrics.Set) *Datag
 	}
 }
 
+// Configure applies the exporters allowed and the sampling rates of c; to be called before Run.
+func (f *Datagrams) Configure(c Config) error {
+	p, err := c.policy()
+	if err != nil {
+		return err
+	}
+	f.decoder.policy = p
+	return nil
+}
+
 // Exporters says what is known about everybody in the file.
 func (f *Datagrams) Exporters() []ExporterStatus { return f.decoder.exportersStatus() }
 

@@ -112,3 +112,31 @@ func TestDatagramsErrors(t *testing.T) {
 		}
 	}
 }
+
+// The configured sampling rate holds for files as well.
+func TestDatagramsConfigured(t *testing.T) {
+	b, err := os.ReadFile("testdata/softflowd-v5.pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := OpenDatagrams("softflowd-v5.pcap", bytes.NewReader(b), NewPool(1), newLab(t, Config{}).set)
+	if err := s.Configure(Config{Sampling: []SamplingRate{{"127.0.0.0/8", 50}}}); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	err = s.Run(context.Background(), func(b *Batch) {
+		for _, r := range b.Records {
+			if r.Sampling != 50 {
+				t.Errorf("rate %d", r.Sampling)
+			}
+			n++
+		}
+		b.Free()
+	})
+	if err != nil || n == 0 {
+		t.Errorf("%d records, error %v", n, err)
+	}
+	if err := s.Configure(Config{Sampling: []SamplingRate{{"nowhere", 50}}}); err == nil {
+		t.Error("a prefix that is none")
+	}
+}

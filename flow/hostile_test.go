@@ -313,6 +313,24 @@ func TestFloods(t *testing.T) {
 	})
 }
 
+// Forged senders are admitted at a rate, so that remembering them costs little, and are accounted for.
+func TestNewExportersAreLimited(t *testing.T) {
+	l := newLab(t, Config{})
+	for i := range 5000 {
+		l.from = Addr4(0x0b000000 + uint32(i)).Netip()
+		l.send(goodV9())
+	}
+	refused := l.refused(dropRate)
+	if refused == 0 || l.decoder.exporters.len()+int(refused) != 5000 {
+		t.Errorf("%d exporters, %d refused", l.decoder.exporters.len(), refused)
+	}
+	l.now += 60 * sec
+	if len(l.send(goodV9())) != 1 {
+		t.Error("a new exporter is not admitted later")
+	}
+	l.conserved()
+}
+
 // fuzzSeeds are the hostile corpus and the captures of real exporters.
 func fuzzSeeds(f *testing.F) {
 	for _, c := range hostile {

@@ -89,3 +89,30 @@ func TestSequenceGapIsTold(t *testing.T) {
 		t.Errorf("status %+v", s)
 	}
 }
+
+// A set without its template leaves the record count of an IPFIX exporter unknown: the next number claims no loss.
+func TestMissingTemplateIsNoLoss(t *testing.T) {
+	l := newLab(t, Config{})
+	record := u32(1, 2)
+	l.send(newMessage(10).template(256, 8, 4, 12, 4).set(256, record, record).bytes())
+	for _, m := range []*message{newMessage(10).set(256, record).set(999, record, record), newMessage(10).set(256, record)} {
+		m.sequence = 2
+		if m.sets == 1 {
+			m.sequence = 5
+		}
+		l.send(m.bytes())
+	}
+	if s := l.decoder.exportersStatus()[0]; s.Lost != 0 || s.WithoutTemplate != 1 || len(l.gaps) != 0 || l.refused(partMissing) != 1 {
+		t.Errorf("status %+v, gaps %+v", s, l.gaps)
+	}
+}
+
+// An exporter that restarts is a gap of unknown size.
+func TestRestartIsAGap(t *testing.T) {
+	l := newLab(t, Config{})
+	l.send(v5(1_000_000, 900_000_000, 0, 2))
+	l.send(v5(0, 1000, 0, 2))
+	if len(l.gaps) != 1 || l.gaps[0].Reason != "restart" || l.gaps[0].Lost != 0 {
+		t.Errorf("gaps %+v", l.gaps)
+	}
+}

@@ -118,9 +118,6 @@ func (c *Collector) Run(ctx context.Context, emit func(*Batch)) error {
 
 // udpAddress reads ":2055", "192.0.2.1:2055", "[::1]:2055" and names; port 0 lets the kernel choose.
 func udpAddress(s string) (*net.UDPAddr, error) {
-	if _, _, err := net.SplitHostPort(s); err != nil {
-		return nil, fmt.Errorf("%q is not an address like :2055 or 192.0.2.1:2055", s)
-	}
 	a, err := net.ResolveUDPAddr("udp", s)
 	if err != nil {
 		return nil, fmt.Errorf("address %q: %w", s, err)
