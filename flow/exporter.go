@@ -2,6 +2,7 @@ package flow
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 )
 
@@ -164,4 +165,9 @@ func (b *allowance) take(now int64) bool {
 	}
 	b.tokens--
 	return true
+}
+
+// domainName is the name of a source in batches.
+func domainName(a netip.Addr, id uint32) string {
+	return "netflow:" + a.String() + "/" + strconv.FormatUint(uint64(id), 10)
 }

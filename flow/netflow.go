@@ -3,8 +3,6 @@ package flow
 import (
 	"encoding/binary"
 	"net/netip"
-	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -44,73 +42,6 @@ func newExportDecoder(p *policy, pool Pool, s *stats) *exportDecoder {
 		policy: p, pool: pool, stats: s, exporters: newLRU[netip.Addr, *exporter](maxExporters),
 		arrivals: newAllowance(2000, 200), lost: map[string]*metrics.Counter{},
 	}
-}
-
-// header is what the three versions say at the start of a datagram.
-//
-//	v9     0 version  2 count  4 uptime ms  8 seconds  12 sequence  16 source id      RFC 3954
-//	IPFIX  0 version  2 length  4 seconds  8 sequence  12 observation domain         RFC 7011
-type header struct {
-	version   uint16
-	count     int // v5: records
-	length    int // v9, IPFIX: of the whole message
-	size      int // of the header
-	export    int64
-	uptime    uint32
-	hasUptime bool
-	sequence  uint32
-	domain    uint32
-	sampling  uint32 // v5
-	cut       bool   // the datagram ends before the message
-}
-
-func parseHeader(b []byte, cut bool) (h header, why reason) {
-	be := binary.BigEndian
-	if len(b) < 4 {
-		return h, badShort
-	}
-	h.version = be.Uint16(b)
-	switch h.version {
-	case 5:
-		if len(b) < v5Header {
-			return h, badShort
-		}
-		h.size, h.count = v5Header, int(be.Uint16(b[2:]))
-		h.uptime, h.hasUptime = be.Uint32(b[4:]), true
-		h.export = int64(be.Uint32(b[8:]))*sec + int64(be.Uint32(b[12:]))
-		h.sequence = be.Uint32(b[16:])
-		h.domain = uint32(be.Uint16(b[20:])) // engine type and id
-		h.sampling = uint32(be.Uint16(b[22:]) & 0x3fff)
-		if have := (len(b) - v5Header) / v5Record; h.count > have {
-			if !cut {
-				return h, badCount
-			}
-			h.count, h.cut = have, true
-		}
-	case 9:
-		if len(b) < 20 {
-			return h, badShort
-		}
-		h.size, h.length, h.cut = 20, len(b), cut
-		h.uptime, h.hasUptime = be.Uint32(b[4:]), true
-		h.export = int64(be.Uint32(b[8:])) * sec
-		h.sequence, h.domain = be.Uint32(b[12:]), be.Uint32(b[16:])
-	case 10:
-		if len(b) < 16 {
-			return h, badShort
-		}
-		h.size, h.length = 16, int(be.Uint16(b[2:]))
-		if h.length < 16 {
-			return h, badLength
-		}
-		h.cut = h.length > len(b)
-		h.length = min(h.length, len(b))
-		h.export = int64(be.Uint32(b[4:])) * sec
-		h.sequence, h.domain = be.Uint32(b[8:]), be.Uint32(b[12:])
-	default:
-		return h, badVersion
-	}
-	return h, fine
 }
 
 // datagram decodes buf[:n]. buf must be readable for slack bytes more. cut says that the receiver did not get all of it.
@@ -292,81 +223,6 @@ func (d *exportDecoder) variable(p *plan, x []byte, r *reading) (records int, go
 	return records, true
 }
 
-// room makes place for up to n records in the batch of the current domain and returns it. The records hold old values.
-func (d *exportDecoder) room(n int) []Record {
-	if len(d.batch.Records) >= batchLimit {
-		s, arrival, watermark := d.owner, d.batch.Arrival, d.batch.Watermark
-		d.send()
-		d.open(s, arrival, watermark)
-	}
-	n = min(n, batchLimit)
-	have := len(d.batch.Records)
-	d.batch.Records = slices.Grow(d.batch.Records, n)[:have+n]
-	return d.batch.Records[have:]
-}
-
-// open makes the current batch one of s, and hands over one of somebody else.
-func (d *exportDecoder) open(s *domain, arrival, watermark int64) {
-	if d.batch != nil && (d.owner != s || len(d.batch.Records) >= batchLimit) {
-		d.send()
-	}
-	if d.batch == nil {
-		d.batch, d.owner, d.opened = d.pool.Get(), s, arrival
-		d.batch.Source = s.source
-		if d.gap.Reason != "" {
-			d.batch.Gaps = append(d.batch.Gaps, d.gap)
-			d.gap = Gap{}
-		}
-	}
-	d.batch.Arrival = max(d.batch.Arrival, arrival)
-	d.batch.Watermark = max(d.batch.Watermark, min(watermark, arrival))
-}
-
-// flush hands over what has been decoded.
-func (d *exportDecoder) flush() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.batch != nil {
-		d.send()
-	}
-}
-
-// send must be called with the lock held; it gives it up while the receiver works.
-func (d *exportDecoder) send() {
-	b := d.batch
-	d.batch, d.owner = nil, nil
-	d.mu.Unlock()
-	defer d.mu.Lock()
-	d.emit(b)
-}
-
-// account records a loss in the batch and in the exporter's counter. What a late datagram gives back is only in the status.
-func (d *exportDecoder) account(s *domain, lost, from, to int64) {
-	if lost < 0 {
-		return
-	}
-	unit := s.sequence.unit.String()
-	label := s.exporter.label + " " + unit
-	c := d.lost[label]
-	if c == nil {
-		c = d.stats.lost(s.exporter.label, unit)
-		d.lost[label] = c
-	}
-	c.Add(int(lost))
-	d.batch.Gaps = append(d.batch.Gaps, Gap{Source: s.source, From: from, To: max(from, min(to, d.batch.Arrival)), Lost: s.sequence.inRecords(lost), Reason: "sequence"})
-}
-
-// kernelGap notes datagrams that the socket dropped; which exporters they came from nobody knows.
-func (d *exportDecoder) kernelGap(socket string, from, to int64, n uint32) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.gap.Reason == "" {
-		d.gap = Gap{Source: "netflow:" + socket, From: from, Reason: "kernel"}
-	}
-	d.gap.To = to
-	d.gap.Lost += uint64(n)
-}
-
 func zero(b []byte) bool {
 	for _, x := range b {
 		if x != 0 {
@@ -374,33 +230,4 @@ func zero(b []byte) bool {
 		}
 	}
 	return true
-}
-
-// LooksLikeExport tells a datagram of NetFlow v5, v9 or IPFIX from other UDP traffic by its own structure, whatever its port.
-func LooksLikeExport(payload []byte) bool {
-	h, why := parseHeader(payload, false)
-	if why != fine || h.cut {
-		return false
-	}
-	plausible := h.export > 946684800*sec // 2000: there was no NetFlow v5 before, and clocks that were never set are rare
-	if h.version == 5 {
-		return h.count > 0 && plausible
-	}
-	if len(payload)-h.size < 4 {
-		return false
-	}
-	id, size := binary.BigEndian.Uint16(payload[h.size:]), int(binary.BigEndian.Uint16(payload[h.size+2:]))
-	if size < 4 || h.size+size > h.length {
-		return false
-	}
-	if h.version == 9 && id <= 1 || h.version == 10 && (id == 2 || id == 3) {
-		_, _, fits := templateSize(payload[h.size+4:h.size+size], h.version, id&1 == 1)
-		return fits
-	}
-	return id >= 256 && plausible
-}
-
-// domainName is the name of a source in batches.
-func domainName(a netip.Addr, id uint32) string {
-	return "netflow:" + a.String() + "/" + strconv.FormatUint(uint64(id), 10)
 }
