@@ -1,15 +1,12 @@
 package configs
 
 import (
-	"encoding"
 	"fmt"
 	"maps"
-	"math"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
@@ -24,13 +21,17 @@ type decoder struct {
 	problems Problems
 }
 
-var (
-	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
-	durationType = reflect.TypeFor[time.Duration]()
-)
-
 func (d *decoder) fail(at *token.Token, path, format string, args ...any) {
 	d.problems = append(d.problems, d.src.problem(at, path, fmt.Sprintf(format, args...), isSecret(path)))
+}
+
+// misplaced is fail for a whole part of the file: what is in it belongs elsewhere, so nobody knows whether it is secret.
+func (d *decoder) misplaced(at *token.Token, path, format string, args ...any) {
+	p := d.src.problem(at, path, fmt.Sprintf(format, args...), isSecret(path))
+	if at != nil && !isSecret(path) {
+		p.Source = cutValue(p.Source, p.Column, at.Value)
+	}
+	d.problems = append(d.problems, p)
 }
 
 func (d *decoder) note(at *token.Token, path string) {
@@ -91,10 +92,10 @@ func (d *decoder) mapping(pairs []*ast.MappingValueNode, at *token.Token, v refl
 	}
 	if v.Kind() != reflect.Struct || isText(v.Type()) {
 		if v.Kind() == reflect.Slice {
-			d.fail(at, path, "%s is a list: begin each entry with \"- \"", label(path))
+			d.misplaced(at, path, "%s is a list: begin each entry with \"- \"", label(path))
 			return
 		}
-		d.fail(at, path, "%s is %s, not a set of keys", label(path), article(kindName(v.Type())))
+		d.misplaced(at, path, "%s is %s, not a set of keys", label(path), article(kindName(v.Type())))
 		return
 	}
 	if path != "" {
@@ -157,7 +158,7 @@ func (d *decoder) name(pair *ast.MappingValueNode, path string, seen map[string]
 func (d *decoder) sequence(n *ast.SequenceNode, v reflect.Value, path string, key *token.Token) {
 	v = reach(v)
 	if v.Kind() != reflect.Slice || isText(v.Type()) {
-		d.fail(n.GetToken(), path, "%s is %s, not a list", label(path), article(kindName(v.Type())))
+		d.misplaced(n.GetToken(), path, "%s is %s, not a list", label(path), article(kindName(v.Type())))
 		return
 	}
 	d.note(key, path)
@@ -213,86 +214,6 @@ func (d *decoder) list(text string, v reflect.Value, path string) {
 	v.Set(list)
 }
 
-// hint is an error that reads on after "… is no number".
-type hint string
-
-func (h hint) Error() string { return string(h) }
-
-func setScalar(v reflect.Value, text string) error {
-	if isText(v.Type()) {
-		return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text))
-	}
-	if v.Type() == durationType {
-		t, err := ParseDuration(text)
-		if err != nil {
-			return hint(": write a number with a unit, as in 500ms, 30s, 5m, 12h or 7d")
-		}
-		v.SetInt(int64(t))
-		return nil
-	}
-	if len(text) > 1 && text[0] == '0' && text[1] >= '0' && text[1] <= '9' && v.Kind() != reflect.String {
-		return hint(": write it without the leading zero")
-	}
-	switch v.Kind() {
-	case reflect.String:
-		v.SetString(text)
-	case reflect.Bool:
-		if text != "true" && text != "false" {
-			return hint(": write true or false")
-		}
-		v.SetBool(text == "true")
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		i, err := strconv.ParseInt(text, 0, v.Type().Bits())
-		if err != nil {
-			return numberHint(err)
-		}
-		v.SetInt(i)
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		i, err := strconv.ParseUint(text, 0, v.Type().Bits())
-		if err != nil {
-			return numberHint(err)
-		}
-		v.SetUint(i)
-	case reflect.Float32, reflect.Float64:
-		f, err := strconv.ParseFloat(text, 64)
-		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
-			return hint("")
-		}
-		v.SetFloat(f)
-	default:
-		return hint("")
-	}
-	return nil
-}
-
-func numberHint(err error) error {
-	if strings.HasSuffix(err.Error(), strconv.ErrRange.Error()) {
-		return hint(": it is out of range")
-	}
-	return hint("")
-}
-
-// ParseDuration reads what time.ParseDuration reads, and days: 7d, 1d12h.
-func ParseDuration(text string) (time.Duration, error) {
-	days, rest, ok := strings.Cut(text, "d")
-	if !ok {
-		return time.ParseDuration(text)
-	}
-	n, err := strconv.ParseUint(days, 10, 16)
-	if err != nil {
-		return 0, err
-	}
-	d := time.Duration(n) * 24 * time.Hour
-	if rest == "" {
-		return d, nil
-	}
-	t, err := time.ParseDuration(rest)
-	if err == nil && t < 0 {
-		err = strconv.ErrSyntax
-	}
-	return d + t, err
-}
-
 // reach follows pointers, making what is not there.
 func reach(v reflect.Value) reflect.Value {
 	for v.Kind() == reflect.Pointer {
@@ -304,8 +225,6 @@ func reach(v reflect.Value) reflect.Value {
 	return v
 }
 
-func isText(t reflect.Type) bool { return reflect.PointerTo(t).Implements(textType) }
-
 // quote shows a value in a message, unless it is secret.
 func quote(text, path string) string {
 	if isSecret(path) {
@@ -314,11 +233,14 @@ func quote(text, path string) string {
 	return strconv.Quote(printable(Mask(text)))
 }
 
-// cutValue hides what follows an unknown key: a misspelt key may hold a secret.
-func cutValue(line string, column int, name string) string {
+// cutValue hides what follows a token: a misspelt key may hold a secret.
+func cutValue(line string, column int, token string) string {
 	runes := []rune(line)
-	if end := column - 1 + len([]rune(name)); column > 0 && end < len(runes) {
-		return string(runes[:end]) + ": …"
+	if end := column - 1 + len([]rune(token)); column > 0 && end < len(runes) {
+		if runes[end] == ':' {
+			end++
+		}
+		return string(runes[:end]) + " …"
 	}
 	return line
 }
@@ -347,37 +269,4 @@ func unknown(name, path string, known []string) string {
 		return fmt.Sprintf("%s: did you mean %q?", message, s)
 	}
 	return message + "; known are " + strings.Join(known, ", ")
-}
-
-func kindName(t reflect.Type) string {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	switch {
-	case t == durationType:
-		return "duration"
-	case isText(t):
-		return "text"
-	}
-	switch t.Kind() {
-	case reflect.Struct, reflect.Map:
-		return "set of keys"
-	case reflect.Slice:
-		return "list"
-	case reflect.Bool:
-		return "boolean"
-	case reflect.String:
-		return "text"
-	case reflect.Float32, reflect.Float64:
-		return "number"
-	default:
-		return "whole number"
-	}
-}
-
-func article(kind string) string {
-	if kind == "text" {
-		return kind
-	}
-	return "a " + kind
 }

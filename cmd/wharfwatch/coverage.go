@@ -24,7 +24,7 @@ func newCoverageCommand(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return print(out, list, "nothing to say", []string{"WORKLOAD", "DETECTION", "SEEN", "REASON", "FIX"}, func(c console.Coverage) []string {
+			return print(out, list, "no workload has been seen yet", []string{"WORKLOAD", "DETECTION", "SEEN", "REASON", "FIX"}, func(c console.Coverage) []string {
 				return []string{c.Workload, c.Detector, c.State, c.Reason, c.Fix}
 			})
 		})

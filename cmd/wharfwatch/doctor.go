@@ -44,7 +44,8 @@ func newDoctorCommand(g *globals) *cobra.Command {
 	return cmd
 }
 
-// examine runs every check. A wrong configuration is the first finding; the rest is then judged by the defaults.
+// examine runs every check. A wrong configuration is the first finding; the rest is then judged by the defaults. A running monitor
+// is asked what its inputs see, instead of trying them from here: it may run as another user and with other flags.
 func (g *globals) examine(ctx context.Context) []console.Check {
 	c, err := g.load()
 	checks := []console.Check{configCheck(g.config, err)}
@@ -54,6 +55,11 @@ func (g *globals) examine(ctx context.Context) []console.Check {
 	}
 	live, err := dialMonitor(ctx, c.DataDir)
 	checks = append(checks, dataDirCheck(c.DataDir), monitorCheck(live != nil, c.DataDir, err))
+	checks = append(checks, bufferCheck(c.Flow))
+	if live != nil {
+		defer live.close()
+		return append(append(checks, liveReceivers(ctx, live, c)...), liveChecks(ctx, live)...)
+	}
 	for _, e := range c.Enrich.Docker {
 		checks = append(checks, engineCheck(ctx, e, c.Explicit("enrich.docker")))
 	}
@@ -61,16 +67,8 @@ func (g *globals) examine(ctx context.Context) []console.Check {
 		checks = append(checks, console.Check{State: "off", What: "docker", Reason: "no engine is configured"})
 	}
 	checks = append(checks, captureChecks(c.Flow)...)
-	checks = append(checks, bufferCheck(c.Flow))
-	if live == nil {
-		checks = append(checks, portChecks(c)...)
-	}
-	checks = append(checks, receiverChecks(ctx, c)...)
-	if live != nil {
-		defer live.close()
-		checks = append(checks, liveChecks(ctx, live)...)
-	}
-	return checks
+	checks = append(checks, portChecks(c)...)
+	return append(checks, receiverChecks(ctx, c)...)
 }
 
 func configCheck(name string, err error) console.Check {
@@ -118,4 +116,16 @@ func liveChecks(ctx context.Context, live *client) []console.Check {
 		out = append(out, c)
 	}
 	return out
+}
+
+// liveReceivers looks up the receivers of the configuration; where it has none, the monitor may have been given some by flags.
+func liveReceivers(ctx context.Context, live *client, c *configs.Config) []console.Check {
+	list, err := live.list(ctx, "/receivers", nil)
+	if err != nil || len(list) == 0 {
+		return receiverChecks(ctx, c)
+	}
+	if receivers, err := c.Alerts.Receivers(); err == nil && len(receivers) == len(list) {
+		return receiverChecks(ctx, c)
+	}
+	return []console.Check{{State: "ok", What: "receivers", Reason: fmt.Sprintf("the monitor has %d", len(list)), Fix: "name its configuration (-c) to have them looked up"}}
 }
