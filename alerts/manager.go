@@ -24,6 +24,7 @@ type Manager struct {
 
 	mu        sync.Mutex // protects all below
 	now       int64      // event time
+	looked    int64      // minute of event time in which open incidents were looked at
 	incidents []*entry   // as opened
 	byID      map[string]*entry
 	workloads map[string]*workload
@@ -153,6 +154,10 @@ func (m *Manager) Tick(now int64) {
 	defer m.mu.Unlock()
 	m.now = max(m.now, now)
 	m.payOwed(false)
+	if m.now/int64(time.Minute) == m.looked {
+		return // what is open is looked at once a minute of event time
+	}
+	m.looked = m.now / int64(time.Minute)
 	wall := Time(0)
 	for _, w := range m.openEntries() {
 		if after := m.resolveAfter(w); after > 0 && m.now-int64(w.LastSeen) >= int64(after) {

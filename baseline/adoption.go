@@ -63,7 +63,7 @@ func (p *posture) collect(v *enrich.Event, settings []setting) {
 	a.rows = append(a.rows, adoptionRow{c.Workload, c.Name, strings.Join(what, ", ")})
 }
 
-// reportAdoption tells what was adopted. An engine without containers has nothing to report.
+// reportAdoption tells what was adopted, if anything stands out.
 func (p *posture) reportAdoption(v *enrich.Event) {
 	a := p.reports[v.Engine]
 	delete(p.reports, v.Engine)
@@ -71,7 +71,7 @@ func (p *posture) reportAdoption(v *enrich.Event) {
 		return
 	}
 	f := Finding{
-		Time: max(v.Time, a.time, p.env.now), Workload: "host:" + v.Engine, Subject: "adoption", Severity: Info, Score: .1,
+		Time: max(v.Time, a.time, p.env.now), Workload: "host:" + v.Engine, Subject: "adoption", Severity: Low, Score: .3,
 		Method: enrich.MethodNone, Confidence: enrich.Exact, Attack: []string{"T1610"},
 		Evidence: map[string]any{"engine": v.Engine, "running": a.running, "stopped": a.stopped, "on_host_network": a.host, "privileged": a.root},
 	}
@@ -93,12 +93,9 @@ func (p *posture) reportAdoption(v *enrich.Event) {
 		}
 	}
 	if len(parts) == 0 {
-		f.Summary += ": none stands out"
-		f.Attack = nil
-	} else {
-		f.Severity, f.Score = Low, .3
-		f.Summary += ": " + strings.Join(parts, ", ")
-		f.Evidence["containers"], f.Evidence["omitted"] = a.rows, a.omitted
+		return
 	}
+	f.Summary += ": " + strings.Join(parts, ", ")
+	f.Evidence["containers"], f.Evidence["omitted"] = a.rows, a.omitted
 	p.env.report(f)
 }

@@ -118,7 +118,7 @@ func newBeacon(c Beacon, env *env) *beacon {
 		skippedUnsure:  set.NewCounter(`wharfwatch_baseline_beacon_skipped_total{reason="unsure"}`),
 		silenced:       map[string]*metrics.Counter{},
 	}
-	for _, reason := range []string{"plumbing", "time", "neighbour", "common", "launches", "nightly", "known", "told"} {
+	for _, reason := range []string{"plumbing", "time", "neighbour", "common", "launches", "nightly", "weak", "known", "told"} {
 		b.silenced[reason] = set.NewCounter(fmt.Sprintf("wharfwatch_baseline_beacon_silent_total{reason=%q}", reason))
 	}
 	for _, n := range c.SiteNetworks {
@@ -183,7 +183,7 @@ func (b *beacon) meet(s *series, key destKey, f *enrich.Flow) {
 	if f.Container != s.instance {
 		s.seen(f.Container, f.Start)
 	}
-	s.instance, s.peer, s.key, s.peerName = f.Container, f.PeerIs, key, ""
+	s.instance, s.local, s.peer, s.key, s.peerName = f.Container, f.Local, f.PeerIs, key, ""
 	if f.PeerIs != nil {
 		s.peerName = f.PeerIs.Name
 	}

@@ -32,8 +32,9 @@ func plainName(name string) bool {
 func (b *beacon) finding(s *series, r *rhythm, v *verdict, now int64) Finding {
 	f := Finding{
 		Time: now, Workload: s.set.w.name, Instance: s.instance, Subject: s.subject,
-		// The n-th segment begins n ns after the series did: ids differ, and do not depend on when the change was noticed.
-		Window: s.first + int64(s.segment),
+		// Whole seconds: two taps of one wire differ by microseconds and should say the same. The n-th segment begins n ns after the
+		// series did: ids differ, and do not depend on when the change was noticed.
+		Window: s.first - s.first%1e9 + int64(s.segment),
 		Score:  math.Round(v.score*1000) / 1000, Severity: v.severity,
 		Method: s.method, Confidence: s.sure,
 		Attack:   []string{"T1071.001"},
@@ -120,6 +121,7 @@ func (b *beacon) evidence(s *series, r *rhythm, v *verdict) map[string]any {
 		intervals[i] = rounded(d, 3)
 	}
 	e := map[string]any{
+		"container_address":       s.local.String(),
 		"period_seconds":          rounded(r.Period, 3),
 		"jitter_percent":          rounded(100*r.RelSD, 1),
 		"missed_percent":          rounded(100*r.Miss, 1),

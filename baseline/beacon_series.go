@@ -6,6 +6,7 @@ import (
 	"sort"
 
 	"github.com/wharfwatch/wharfwatch/enrich"
+	"github.com/wharfwatch/wharfwatch/flow"
 )
 
 const (
@@ -40,6 +41,7 @@ type series struct {
 	inDue bool
 
 	instance *enrich.Container // that called last
+	local    flow.Addr         // its address
 	peer     *enrich.Container // that was called last, nil for no container
 	peerName string            // of the container called, for the summary
 	class    class

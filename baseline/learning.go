@@ -78,6 +78,7 @@ type learning struct {
 	c          Learning
 	byName     map[string]*workload
 	byIndex    []*workload // nil where free
+	looked     int64       // minute of the last tick
 	free       []int
 	memo       map[*enrich.Container]*workload
 	queue      []*workload // dirty, oldest change first
@@ -168,8 +169,12 @@ func (l *learning) name(n *enrich.Name) *workload {
 	return w
 }
 
-// tick ends the learning of those that have seen enough.
+// tick ends the learning of those that have seen enough. It looks once a minute.
 func (l *learning) tick(now int64) {
+	if now/(60*1e9) == l.looked {
+		return
+	}
+	l.looked = now / (60 * 1e9)
 	for _, w := range l.byIndex {
 		if w != nil && w.ready == 0 && w.first != 0 && w.activeHours >= l.c.ActiveHours && now-w.first >= int64(l.c.Hours)*hour {
 			w.ready = now

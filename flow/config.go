@@ -148,24 +148,17 @@ func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []S
 		}
 	}
 	chosen = c.ExplicitInterfaces || !slices.Equal(c.Interfaces, Default().Interfaces)
-	for _, p := range c.Interfaces {
-		if p == "off" {
-			continue
-		}
-		s, note, err := openCapture(p, pool, set, log)
-		switch {
-		case err == nil:
-			if s != nil {
-				sources = append(sources, s)
-			}
-			if note != "" {
-				notes = append(notes, note)
-			}
-		case chosen:
-			return sources, notes, err
-		default:
-			notes = append(notes, err.Error())
-		}
+	if len(c.Interfaces) == 0 || c.Interfaces[0] == "off" {
+		return sources, notes, nil
+	}
+	s, note, err := openCapture(strings.Join(c.Interfaces, ","), pool, set, log)
+	switch {
+	case err == nil:
+		sources, notes = append(sources, s), append(notes, note)
+	case chosen:
+		return sources, notes, err
+	default:
+		notes = append(notes, err.Error())
 	}
 	return sources, notes, nil
 }

@@ -224,3 +224,11 @@ func (c *countingByteReader) ReadByte() (byte, error) {
 	c.n++
 	return c.r.ReadByte()
 }
+
+// DecodeWatermark reads the payload of a watermark frame: event time, ns.
+func DecodeWatermark(payload []byte) (int64, error) {
+	if len(payload) != 8 {
+		return 0, fmt.Errorf("a watermark of %d bytes, want 8", len(payload))
+	}
+	return int64(binary.LittleEndian.Uint64(payload)), nil
+}

@@ -17,8 +17,8 @@ func (m *monitor) deps(store *alerts.Store) (console.Deps, error) {
 	notify, err := notifyDeps(m.config, store)
 	return console.Deps{
 		DataDir: m.config.DataDir,
-		Version: version,
-		Health:  func() error { return errors.Join(m.incidents.Healthy(), m.db.Healthy()) },
+		Version: thisBuild().Version,
+		Health:  m.healthy,
 		Alerts:  m.incidents,
 		Notify:  notify,
 		Containers: func(ctx context.Context) (out []*enrich.Container, err error) {
@@ -34,7 +34,25 @@ func (m *monitor) deps(store *alerts.Store) (console.Deps, error) {
 			return out, err
 		},
 		Sources: m.statuses,
+		Checks: func(context.Context) (out []console.Check, err error) {
+			for _, note := range m.notes {
+				out = append(out, console.Check{State: "ok", What: "input", Reason: note})
+			}
+			return out, nil
+		},
 	}, err
+}
+
+// healthy is nil while everything accepted becomes durable and every receiver may be told.
+func (m *monitor) healthy() error {
+	err := errors.Join(m.incidents.Healthy(), m.db.Healthy())
+	disabled := m.delivery.Disabled()
+	for _, r := range m.delivery.Receivers() {
+		if why, off := disabled[r.Name]; off {
+			err = errors.Join(err, fmt.Errorf("receiver %s is disabled: %s", r.Name, why))
+		}
+	}
+	return err
 }
 
 // ask runs f in the engine's goroutine, which owns everything that f may look at.

@@ -199,7 +199,7 @@ func (s *scene) posture(t *testing.T, w *watcher) {
 	}
 	defer db.Close()
 	for _, c := range []struct{ id, workload, detector, field string }{
-		{hostnet, "name:implant", "host-network", "HostConfig.NetworkMode"}, {privileged, "name:breaker", "posture", "HostConfig.Privileged"},
+		{hostnet, "name:implant/wharfwatch/actor", "host-network", "HostConfig.NetworkMode"}, {privileged, "name:breaker/wharfwatch/actor", "posture", "HostConfig.Privileged"},
 	} {
 		var recorded int64
 		var body string
@@ -227,7 +227,7 @@ func (s *scene) posture(t *testing.T, w *watcher) {
 		t.Errorf("%d adoption reports, want 1 (%v)", adopted, err)
 	}
 	var pages int
-	if err := db.Read().QueryRow("SELECT count(*) FROM finding WHERE workload = 'name:old-agent'").Scan(&pages); err != nil || pages != 0 {
+	if err := db.Read().QueryRow("SELECT count(*) FROM finding WHERE workload LIKE 'name:old-agent%'").Scan(&pages); err != nil || pages != 0 {
 		t.Errorf("%d findings about a container that already ran at the first start, want none (%v)", pages, err)
 	}
 }

@@ -90,7 +90,7 @@ func (m *monitor) openInputs(g *globals) error {
 	if err != nil {
 		return err
 	}
-	m.sources = sources
+	m.sources, m.notes = sources, notes
 	for _, note := range notes {
 		m.say(g, "flow", note)
 	}
@@ -192,23 +192,14 @@ func (e *engine) restore(db *state.DB) (known int64, skipped []state.Skipped, er
 	return known, skipped, err
 }
 
-// finish tells what was taken in and saves what was learned.
-func (m *monitor) finish() {
+// finish makes durable what was found and what was learned. Delivery still runs: what it cannot send in time waits in the outbox.
+func (m *monitor) finish() error {
 	m.stream.close()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	err := m.saveAll(ctx, m.db)
-	if err == nil {
-		err = m.db.Set(ctx, lastEnded, strconv.FormatInt(time.Now().UnixNano(), 10))
+	err := m.incidents.Stop(ctx)
+	if saved := m.saveAll(ctx, m.db); saved != nil {
+		return errors.Join(err, fmt.Errorf("save baselines at the end: %w", saved))
 	}
-	if err != nil {
-		m.log.Error("baselines could not be saved at the end", "err", err)
-	}
-}
-
-// close makes durable what waits, and gives the state file back.
-func (m *monitor) close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	return errors.Join(m.incidents.Stop(ctx), m.db.Close())
+	return errors.Join(err, m.db.Set(ctx, lastEnded, strconv.FormatInt(time.Now().UnixNano(), 10)))
 }

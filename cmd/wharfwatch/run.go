@@ -36,7 +36,7 @@ func newRunCommand(g *globals) *cobra.Command {
 			}
 			err = m.run(ctx)
 			fmt.Fprintf(g.stderr, "records %d\nfindings %d\n", m.records, m.findings)
-			return errors.Join(err, m.close())
+			return errors.Join(err, m.db.Close())
 		}),
 	}
 	f.register(c.Flags())
@@ -53,6 +53,7 @@ type monitor struct {
 
 	clock    *flow.Clock
 	sources  []flow.Source
+	notes    []string // what the sources said when they were opened
 	engines  []*enrich.Docker
 	delivery *alerts.Delivery
 	console  *console.Server
@@ -90,10 +91,10 @@ func (m *monitor) run(ctx context.Context) error {
 
 	m.watch(ended)
 	close(m.watched)
-	m.finish()
+	err := m.finish()
 	stop()
 	rest.Wait()
-	return nil
+	return err
 }
 
 // watch is the path of a datagram: a source decoded it into a batch of records; the engine joins them into connections, attributes each
