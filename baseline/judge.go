@@ -26,7 +26,7 @@ const (
 
 // The weights of a score, 0 to 1. A score of .9 is high if the destination is outside and rare and, besides, new for a workload that
 // is known or called with a deliberately uneven sleep; from .62 on it is medium, below
-// that an uneven sleep is low and a plain timer is not worth a word. Strangers are medium whatever the score.
+// that low, and a plain timer that others have too is not worth a word. Strangers are medium whatever the score.
 // The weights are chosen so that the scenarios come out right; they are not fitted to a population.
 const (
 	weightTiming  = .35 // that there is a rhythm at all
@@ -133,7 +133,7 @@ func (b *beacon) judge(s *series, r *rhythm) (v verdict) {
 		v.severity = Medium
 	default:
 		v.severity = Low
-		if !v.uneven && v.silent == "" {
+		if !v.uneven && !v.alone && v.silent == "" {
 			v.silent = "weak"
 		}
 	}
