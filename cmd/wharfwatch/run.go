@@ -115,6 +115,7 @@ func (m *monitor) watch(ended <-chan struct{}) {
 			ask()
 		case now := <-every.C:
 			m.advanceTo(now.UnixNano())
+			m.silences()
 			m.snapshot()
 			m.stream.flush()
 		case <-ended:
@@ -131,6 +132,17 @@ func (m *monitor) advanceTo(now int64) {
 		m.advance(at)
 	} else if len(m.sources) == 0 {
 		m.advance(now)
+	}
+}
+
+// silences says which sources stopped talking: event time no longer waits for them.
+func (m *monitor) silences() {
+	for _, s := range m.clock.Silences() {
+		if s.Behind {
+			m.log.Warn("a source lags behind all others and is no longer waited for: look at its clock", "source", s.Source, "heard_up_to", stamp(s.Watermark))
+			continue
+		}
+		m.log.Warn("a source fell silent and is no longer waited for", "source", s.Source, "since", stamp(s.Since))
 	}
 }
 
