@@ -7,19 +7,22 @@ import (
 )
 
 const (
-	digitBits = 8
-	digits    = 4
+	digitBits  = 8
+	mostDigits = 4
+	fewItems   = 24         // comparing them costs less than counting digits
+	crowd      = 8 * second // width of a bucket times the items: about eight share one when all begin within a second
 )
 
-// sorter orders items by (time, id, kind, conn). Comparison sorting took a third of the time of the whole table, so that many items
-// go through a radix sort on what their times differ in; the last pass mends ties and what the shift cut off.
+// sorter orders items by (time, id, kind, conn). Comparing took a third of the time of the whole table, so that items go through a
+// radix sort on the leading digits of what their times differ in, as many as it takes to spread them; the last pass mends ties and what
+// the shift cut off.
 type sorter struct {
 	other []item
-	count [digits][1 << digitBits]uint32
+	count [1 << digitBits]uint32
 }
 
 func (s *sorter) sort(items []item) []item {
-	if len(items) < 200 {
+	if len(items) < fewItems {
 		slices.SortFunc(items, before)
 		return items
 	}
@@ -27,42 +30,51 @@ func (s *sorter) sort(items []item) []item {
 	for i := range items {
 		least, most = min(least, items[i].time), max(most, items[i].time)
 	}
-	shift := max(bits.Len64(uint64(most-least))-digits*digitBits, 0)
-	if shift > 14 { // one that is hours off would put all others into one bucket
-		slices.SortFunc(items, before)
-		return items
-	}
-	for d := range s.count {
-		clear(s.count[d][:])
-	}
-	for i := range items {
-		k := uint64(items[i].time-least) >> shift
-		for d := range digits {
-			s.count[d][k>>(d*digitBits)&(1<<digitBits-1)]++
+	digits, width := 2, bits.Len64(uint64(most-least))
+	for int64(1)<<max(width-digits*digitBits, 0) > crowd/int64(len(items)) {
+		if digits++; digits > mostDigits { // one that is hours off would put all others into one bucket
+			slices.SortFunc(items, before)
+			return items
 		}
 	}
 	s.other = slices.Grow(s.other[:0], len(items))[:len(items)]
 	from, to := items, s.other
-	for d := range digits {
-		count, sum := &s.count[d], uint32(0)
-		for i, n := range count {
-			count[i] = sum
-			sum += n
-		}
-		for i := range from {
-			p := &count[uint64(from[i].time-least)>>shift>>(d*digitBits)&(1<<digitBits-1)]
-			to[*p] = from[i]
-			*p++
-		}
+	shift := max(width-digits*digitBits, 0)
+	for range digits {
+		s.pass(from, to, least, shift)
 		from, to = to, from
+		shift += digitBits
 	}
 	s.other = to
 	for i := 1; i < len(from); i++ {
-		for j := i; j > 0 && before(from[j], from[j-1]) < 0; j-- {
-			from[j], from[j-1] = from[j-1], from[j]
+		if from[i].time > from[i-1].time {
+			continue
 		}
+		it, j := from[i], i
+		for ; j > 0 && before(it, from[j-1]) < 0; j-- {
+			from[j] = from[j-1]
+		}
+		from[j] = it
 	}
 	return from
+}
+
+// pass orders by one digit and keeps the order of equals.
+func (s *sorter) pass(from, to []item, least int64, shift int) {
+	clear(s.count[:])
+	for i := range from {
+		s.count[uint8((from[i].time-least)>>shift)]++
+	}
+	sum := uint32(0)
+	for i, n := range s.count {
+		s.count[i] = sum
+		sum += n
+	}
+	for i := range from {
+		p := &s.count[uint8((from[i].time-least)>>shift)]
+		to[*p] = from[i]
+		*p++
+	}
 }
 
 // before compares. A name's id is 0, so that names come first; conn is then the place in their queue.

@@ -19,6 +19,7 @@ type load struct {
 	known bool   // only records of long connections
 	at    int64
 	n     uint64
+	turn  uint64 // of the long connections in mix
 }
 
 func newLoad(perSecond int, r *rig) *load {
@@ -112,6 +113,51 @@ func BenchmarkRecordsKnown(b *testing.B) {
 func BenchmarkRecordsNew(b *testing.B) {
 	b.Run("1e3", func(b *testing.B) { benchLoad(b, 1_000, 1_000, false) })
 	b.Run("1e5", func(b *testing.B) { benchLoad(b, 100_000, 5_000, false) })
+}
+
+// mix is what an exporter with an active timeout of five minutes shows of long connections: one record every five minutes, as long
+// as the timeout. The short ones are as in load, the answers apart.
+func (l *load) mix() {
+	const timeout = 300
+	for j := range l.batch {
+		x := &l.batch[j]
+		switch {
+		case j%10 >= 6 && j%10 < 9:
+			l.turn++
+			l.record(x, l.turn%uint64(l.long), true)
+			x.First, x.Last = l.at-timeout*second+1, l.at
+		default:
+			l.n++
+			l.record(x, 1<<40+l.n, false)
+			x.First += int64(j) * (second / 2) / int64(len(l.batch))
+			x.Last = x.First + 1e6
+		}
+	}
+	for b := l.batch; len(b) > 0; {
+		n := min(len(b), 36)
+		l.Records(b[:n])
+		b = b[n:]
+	}
+	l.at += second
+	l.Advance(l.at, &l.sink)
+}
+
+// Few records a second, so that most of the work is that of a second and of looking whether long connections go on.
+func BenchmarkRecordsMix(b *testing.B) {
+	const perSecond = 104
+	l := newLoad(perSecond, newRig(nil))
+	l.long = 9_000
+	for range 1000 {
+		l.mix()
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpu()
+	for i := 0; i < b.N; i += perSecond {
+		l.mix()
+	}
+	b.ReportMetric(float64(cpu()-before)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64(l.shards[0].live), "live")
 }
 
 func BenchmarkInput(b *testing.B) {
