@@ -35,6 +35,7 @@ type lane struct {
 type IPIndex struct {
 	at     addrMap  // address → place in lanes
 	lanes  [][]lane // per address; more than one where networks or engines repeat addresses
+	sole   []sole   // per address
 	addrs  []flow.Addr
 	free   []uint32
 	spans  int    // all of them
@@ -108,6 +109,31 @@ func (x *IPIndex) close(k Key, holder uint32, t int64, soft bool) {
 			return
 		}
 	}
+}
+
+// sole is the newest span of an address that belongs to one network: nearly every question is about it, and within [from, to) no other
+// holder comes into question. It is empty where networks share the address.
+type sole struct {
+	from, to int64
+	holder   uint32
+	moved    uint32 // state of the index when it was looked up
+}
+
+// newest returns the sole span of an address, nil when nobody ever held the address.
+func (x *IPIndex) newest(addr flow.Addr) *sole {
+	i, ok := x.at.get(addr)
+	if !ok {
+		return nil
+	}
+	s := &x.sole[i]
+	if s.moved != x.moved {
+		*s = sole{moved: x.moved}
+		if ls := x.lanes[i]; len(ls) == 1 && len(ls[0].spans) > 0 {
+			p := &ls[0].spans[len(ls[0].spans)-1]
+			s.from, s.to, s.holder = p.from, p.to, p.holder
+		}
+	}
+	return s
 }
 
 // hit is one holder of an address whose time there touches an interval.
@@ -207,6 +233,7 @@ func (x *IPIndex) lane(k Key) *lane {
 		} else {
 			i = uint32(len(x.lanes))
 			x.lanes = append(x.lanes, nil)
+			x.sole = append(x.sole, sole{})
 			x.addrs = append(x.addrs, k.Addr)
 		}
 		x.at.put(k.Addr, i)

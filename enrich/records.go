@@ -197,7 +197,9 @@ func (t *Table) begin(s *shard, r *flow.Record, l *look, found bool) (uint32, in
 		i = s.alloc()
 	}
 	c := s.conn(i)
-	*c = conn{gen: c.gen, start: r.First, last: r.Last, state: connPending, opener: -1, reported: s.second}
+	gen := c.gen
+	*c = conn{} // in place: with fields in it this were made elsewhere and copied
+	c.gen, c.start, c.last, c.state, c.opener, c.reported = gen, r.First, r.Last, connPending, -1, s.second
 	d := c.place(r.Src, r.Dst, l.sp, l.dp, r.Proto)
 	c.exporter = t.exporterOf(r)
 	if !found {

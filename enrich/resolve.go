@@ -44,6 +44,14 @@ func (t *Table) resolve(q *query) (v verdict) {
 // byAddress asks the index. One holder over the whole interval is exact: first without, then with the tolerance for clocks that
 // differ. One that held the address for a part only is likely; of several the one with most overlap is a guess.
 func (t *Table) byAddress(q *query, a *verdict) bool {
+	s := t.index.newest(q.addr)
+	if s == nil {
+		return false
+	}
+	if s.from <= q.first && q.last < s.to && t.sees(q.exporter, s.holder) {
+		a.holder, a.method, a.confidence, a.ends = s.holder, MethodIP, Exact, s.to != forever
+		return true
+	}
 	slack := int64(t.c.Addresses.Tolerance)
 	hits := t.seen(q.exporter, t.index.find(q.addr, q.first, q.last, slack, t.hits[:0]))
 	if len(hits) == 0 {
@@ -80,19 +88,24 @@ func (t *Table) byAddress(q *query, a *verdict) bool {
 	return true
 }
 
-// seen drops holders of engines whose networks the exporter does not see.
+// seen drops holders that the exporter does not see.
 func (t *Table) seen(x uint16, hits []hit) []hit {
-	if x < 2 {
-		return hits
-	}
-	set := &t.exporter.list[x].engines
 	kept := hits[:0]
 	for _, h := range hits {
-		if e := t.roster.members[h.holder].engine; set[e/64]&(1<<(e%64)) != 0 {
+		if t.sees(x, h.holder) {
 			kept = append(kept, h)
 		}
 	}
 	return kept
+}
+
+// sees says whether an exporter sees the networks of the holder's engine.
+func (t *Table) sees(x uint16, holder uint32) bool {
+	if x < 2 {
+		return true
+	}
+	e := t.roster.members[holder].engine
+	return t.exporter.list[x].engines[e/64]&(1<<(e%64)) != 0
 }
 
 // byLabel says why there is nobody, and whether that may change.

@@ -212,15 +212,15 @@ func (t *Table) exporterOf(r *flow.Record) uint16 {
 			return 1
 		}
 		i = uint16(len(x.list))
-		x.list = append(x.list, exporter{key: k, engines: t.sees("netflow:" + k.addr.String() + "/" + strconv.FormatUint(uint64(k.domain), 10))})
+		x.list = append(x.list, exporter{key: k, engines: t.watches("netflow:" + k.addr.String() + "/" + strconv.FormatUint(uint64(k.domain), 10))})
 		x.at[k] = i
 	}
 	x.newest = i
 	return i
 }
 
-// sees is the set of engines whose networks a source watches: those configured for it, and those configured for none.
-func (t *Table) sees(source string) (set [4]uint64) {
+// watches is the set of engines whose networks a source watches: those configured for it, and those configured for none.
+func (t *Table) watches(source string) (set [4]uint64) {
 	for i := range set {
 		set[i] = ^uint64(0)
 	}
