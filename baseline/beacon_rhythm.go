@@ -2,6 +2,7 @@ package baseline
 
 import (
 	"math"
+	"slices"
 
 	"github.com/wharfwatch/wharfwatch/flow"
 )
@@ -24,11 +25,13 @@ type fitting struct {
 func (s *series) fit(gaps []flow.Gap, m *fitting) (best rhythm) {
 	best.LLR = math.Inf(-1)
 	spans := s.spans[max(0, len(s.spans)-keptSpans):]
+	var before []float64
 	for g, gap := range beaconGaps {
 		r := s.intervals(spans, uint32(gap*1000), gaps, m.buf[g][:0])
-		if len(r.intervals) < minFit {
-			continue
+		if len(r.intervals) < minFit || g > 0 && slices.Equal(r.intervals, before) {
+			continue // the same beats, and a wider gap never makes them likelier
 		}
+		before = r.intervals
 		r.BeaconFit = FitBeacon(r.intervals, gap, &m.scratch)
 		if r.LLR > best.LLR {
 			best = r

@@ -22,8 +22,12 @@ type BeaconFit struct {
 
 // Scratch is the working memory of FitBeacon. One goroutine at a time.
 type Scratch struct {
-	sorted, null [maxIntervals]float64
+	sorted  [maxIntervals]float64
+	samples [maxIntervals]sample
 }
+
+// sample is an interval, how often it came, and its density under the null. A good timer has few different ones.
+type sample struct{ at, times, null float64 }
 
 // fitFloors are the absolute times in the model, in seconds. They are fields so that a test can scale time.
 type fitFloors struct{ sd float64 }
@@ -70,10 +74,18 @@ func fitBeacon(d []float64, gap float64, floors fitFloors, s *Scratch) BeaconFit
 	for _, v := range d {
 		sum += v
 	}
-	ll0 := nullLogLikelihood(d, sum/n, s.null[:len(d)])
 	sorted := s.sorted[:len(d)]
 	copy(sorted, d)
 	slices.Sort(sorted)
+	samples := s.samples[:0]
+	for i, v := range sorted {
+		if i > 0 && v == sorted[i-1] {
+			samples[len(samples)-1].times++
+			continue
+		}
+		samples = append(samples, sample{at: v, times: 1})
+	}
+	ll0 := nullLogLikelihood(samples, n, sum/n)
 
 	best := math.Inf(-1)
 	starts := [fitStarts]float64{denseMedian(sorted), sorted[len(sorted)/2], sorted[len(sorted)/4]}
@@ -81,7 +93,7 @@ func fitBeacon(d []float64, gap float64, floors fitFloors, s *Scratch) BeaconFit
 		if start <= 0 || slices.ContainsFunc(starts[:i], func(o float64) bool { return math.Abs(o-start) <= alike*start }) {
 			continue
 		}
-		f, ll := em(d, s.null[:len(d)], start, sum, floors)
+		f, ll := em(samples, n, sum, start, floors)
 		v := ll - ll0
 		if v > 0 {
 			v *= timeGate(f.TimeShare)
@@ -109,31 +121,32 @@ func truncation(n, sum, gap float64) float64 {
 	return max(0, n*math.Log(sum/n)-n*math.Log(rest))
 }
 
-// nullLogLikelihood writes h0(d) of every interval to density and returns the sum of its logarithms.
-func nullLogLikelihood(d []float64, mean float64, density []float64) float64 {
-	n := float64(len(d))
+// nullLogLikelihood writes h0 of every interval to samples and returns the sum of its logarithms.
+func nullLogLikelihood(samples []sample, n, mean float64) float64 {
 	logs, squares := 0., 0.
-	for i, v := range d {
-		l := math.Log(v)
-		density[i] = l // for now
-		logs += l
+	for i := range samples {
+		v := &samples[i]
+		v.null = math.Log(v.at) // for now
+		logs += v.times * v.null
 	}
 	mu := logs / n
-	for _, l := range density {
-		squares += (l - mu) * (l - mu)
+	for _, v := range samples {
+		squares += v.times * (v.null - mu) * (v.null - mu)
 	}
 	sd := max(.7, math.Sqrt(squares/n))
 	lognormal := -logs - n*math.Log(sd*math.Sqrt(2*math.Pi)) - squares/(2*sd*sd)
 	exponential := -n*math.Log(mean) - n
 	if exponential >= lognormal {
-		for i, v := range d {
-			density[i] = math.Exp(-v/mean) / mean
+		for i := range samples {
+			v := &samples[i]
+			v.null = decay(v.at/mean) / mean
 		}
 		return exponential
 	}
-	for i, v := range d {
-		z := (density[i] - mu) / sd
-		density[i] = math.Exp(-z*z/2) / (v * sd * math.Sqrt(2*math.Pi))
+	for i := range samples {
+		v := &samples[i]
+		z := (v.null - mu) / sd
+		v.null = decay(z*z/2) / (v.at * sd * math.Sqrt(2*math.Pi))
 	}
 	return lognormal
 }
@@ -164,69 +177,77 @@ const (
 	flatWide = 8.753758
 )
 
+// component is one multiple of the period in the mixture, and in what share of every interval it was last seen.
+type component struct {
+	mean, inverse, height     float64 // inverse of the standard deviation; density at the mean
+	density                   float64 // at the interval in hand
+	weight, weighted, squares float64 // Σ share, Σ share · interval, Σ share · (interval - mean)²
+}
+
 // em fits the mixture from one start by expectation maximisation. The likelihood and the time share it returns are those of the
 // last round's parameters.
-func em(d, null []float64, start, sum float64, floors fitFloors) (fit BeaconFit, ll float64) {
+func em(samples []sample, n, sum, start float64, floors fitFloors) (fit BeaconFit, ll float64) {
 	period, sd, eps, miss := start, .2*start, .15, .1
-	most := maxMissed
-	if len(d) >= longFit {
-		most = maxMissed - 1
+	var room [maxMissed]component
+	multiples := room[:]
+	if n >= longFit {
+		multiples = room[:maxMissed-1]
 	}
 	before, last := math.Inf(-1), false
 	for round := 1; ; round++ {
 		last = last || round == fitRounds
-		flatLL := 0.
-		var weight, weighted, spread, steps, missed, foreign, support float64
-		var height, inverse [maxMissed + 1]float64
 		share := (1 - eps) * (1 - miss)
-		for k := 1; k <= most; k++ {
-			inverse[k] = 1 / (sd * rootOf[k])
-			height[k] = share * normalise * inverse[k]
+		flat := share * flatTop / sd
+		for k := range multiples {
+			inverse := 1 / (sd * rootOf[k+1])
+			multiples[k] = component{mean: float64(k+1) * period, inverse: inverse, height: share * normalise * inverse}
 			share *= miss
 		}
-		ll = 0
-		product := 1.
-		for i, v := range d {
-			var p [maxMissed + 1]float64
-			p0 := eps * null[i]
-			total := p0
-			for k := 1; k <= most; k++ {
-				z := (v - float64(k)*period) * inverse[k]
+		var mixed, flattened product
+		for i := range samples {
+			v := &samples[i]
+			foreign := eps * v.null
+			total := foreign
+			for k := range multiples {
+				c := &multiples[k]
+				z := (v.at - c.mean) * c.inverse
+				c.density = 0
 				if z *= z; z < farthest {
-					p[k] = height[k] * math.Exp(-z/2)
-					total += p[k]
+					c.density = c.height * decaySoon(z/2)
+					total += c.density
 				}
 			}
+			mixed.times(total, v.times)
 			if last {
-				z := (v - period) / sd
-				flat := (1 - eps) * (1 - miss) * flatTop / sd * math.Exp(-z*z*z*z/flatWide)
-				flatLL += math.Log(max(faint, total-p[1]+flat))
+				z := (v.at - period) / sd
+				flattened.times(total-multiples[0].density+flat*decay(z*z*z*z/flatWide), v.times)
 			}
-			total = max(total, faint)
-			if product *= total; product < faint || product > 1/faint { // one logarithm for many factors
-				ll += math.Log(product)
-				product = 1
-			}
-			inv := 1 / total
-			for k := 1; k <= most; k++ {
-				if p[k] == 0 {
+			inv := v.times / total
+			for k := range multiples {
+				c := &multiples[k]
+				if c.density == 0 {
 					continue
 				}
-				g, off := p[k]*inv, v-float64(k)*period
-				weight += g
-				weighted += g * v / float64(k)
-				spread += g * off * off / float64(k)
-				steps += g * float64(k)
-				missed += g * float64(k-1)
+				g, off := c.density*inv, v.at-c.mean
+				c.weight += g
+				c.weighted += g * v.at
+				c.squares += g * off * off
 			}
-			foreign += p0 * inv
-			support += v * (1 - p0*inv)
 		}
-		ll += math.Log(product)
+		ll = mixed.log()
 		gain := ll - before
 		before = ll
 		if last {
-			ll = max(ll, flatLL)
+			ll = max(ll, flattened.log())
+		}
+		var weight, weighted, spread, steps, support float64
+		for k := range multiples {
+			c, k := &multiples[k], float64(k+1)
+			weight += c.weight
+			weighted += c.weighted / k
+			spread += c.squares / k
+			steps += c.weight * k
+			support += c.weighted
 		}
 		fit = BeaconFit{Period: period, RelSD: sd / period, Miss: miss, NullShare: eps, TimeShare: support / sum}
 		if weight < 1 || last {
@@ -234,8 +255,8 @@ func em(d, null []float64, start, sum float64, floors fitFloors) (fit BeaconFit,
 		}
 		period = weighted / weight
 		sd = min(max(math.Sqrt(spread/weight), max(floors.sd, .003*period)), max(.35*period, floors.sd))
-		eps = min(max(foreign/float64(len(d)), .01), .6)
-		miss = min(max(missed/steps, .005), .6)
+		eps = min(max(1-weight/n, .01), .6)
+		miss = min(max(1-weight/steps, .005), .6)
 		last = round > minRounds && gain < settled
 	}
 }
