@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"time"
@@ -26,59 +27,81 @@ const (
 )
 
 // open builds a monitor: state first, then what was known, then everything that binds a socket, so that what is wrong is said at the start.
-func open(ctx context.Context, c *configs.Config, g *globals) (m *monitor, err error) {
-	m = &monitor{
+func open(ctx context.Context, c *configs.Config, g *globals) (*monitor, error) {
+	m := &monitor{
 		config: c, log: g.logger(c.Log), set: metrics.NewSet(),
 		clock: flow.NewClock(time.Second), batches: make(chan *flow.Batch, 64), events: make(chan enrich.Event, 1024), asks: make(chan func()), watched: make(chan struct{}),
 	}
 	m.clock.SetLimit(c.Flow.ActiveTimeout() + c.Flow.Slack())
+	var err error
 	if m.db, err = state.Open(c.DataDir); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, m.db.Close())
-		}
-	}()
+	if err := m.assemble(ctx, g); err != nil {
+		return nil, errors.Join(err, m.giveUp(ctx))
+	}
+	return m, nil
+}
+
+// assemble fills the monitor. Only when all of it stands a run has begun.
+func (m *monitor) assemble(ctx context.Context, g *globals) error {
+	c := m.config
 	m.db.Metrics(m.set)
 	m.saver = newSaver(m.db, c.SnapshotInterval, m.log)
 	store, err := alerts.OpenStore(m.db, c.Alerts)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if m.incidents, err = alerts.NewManager(c.Alerts, store, m.set, m.log); err != nil {
-		return nil, err
+		return err
 	}
 	if m.delivery, err = alerts.NewDelivery(c.Alerts, store, m.incidents.Silenced, m.set, m.log); err != nil {
-		return nil, err
+		return err
 	}
 	m.table = enrich.NewTable(c.Enrich, m.set)
 	m.detectors = baseline.New(c.Baseline, m.set, m.tell)
 	if c.Record != "" {
 		w, err := flow.NewStreamWriter(c.Record, recordLimit, m.set, m.log)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		m.stream = &recorder{w: w, log: m.log}
 	}
-	if err = m.recall(ctx); err != nil {
-		return nil, err
+	if err := m.recall(); err != nil {
+		return err
 	}
-	if err = m.openInputs(g); err != nil {
-		return nil, err
+	if err := m.openInputs(g); err != nil {
+		return err
 	}
 	deps, err := m.deps(store)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	m.console = console.New(c.Console, deps, m.set, m.log)
-	if err = m.console.Open(); err != nil {
-		return nil, err
+	if err := m.console.Open(); err != nil {
+		return err
 	}
 	if addr := m.console.Addr(); addr != nil {
 		m.say(g, "console", "http://"+addr.String()+"/metrics")
 	}
-	return m, nil
+	return errors.Join(m.db.Set(ctx, lastBegan, strconv.FormatInt(time.Now().UnixNano(), 10)), m.db.Set(ctx, lastEnded, "0"))
+}
+
+// giveUp ends what assemble had begun before it failed.
+func (m *monitor) giveUp(ctx context.Context) error {
+	m.stream.close()
+	var err error
+	if m.incidents != nil {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		err = m.incidents.Stop(ctx)
+	}
+	for _, s := range m.sources {
+		if c, ok := s.(io.Closer); ok {
+			err = errors.Join(err, c.Close())
+		}
+	}
+	return errors.Join(err, m.db.Close())
 }
 
 const recordLimit = 16 << 30 // bytes
@@ -134,7 +157,7 @@ func (e *engine) inventory(path string) (containers int, err error) {
 
 // recall restores the baselines, and says for how long nobody watched. What the last run learned after its last snapshot is lost if it did
 // not end by itself: at most the snapshot interval. All of it is a gap: a beat missed in it is no evidence.
-func (m *monitor) recall(ctx context.Context) error {
+func (m *monitor) recall() error {
 	m.stream.start()
 	known, skipped, err := m.restore(m.db)
 	if err != nil {
@@ -163,7 +186,7 @@ func (m *monitor) recall(ctx context.Context) error {
 	if known != 0 {
 		m.batch(&flow.Batch{Source: "wharfwatch", Gaps: []flow.Gap{{Source: "wharfwatch", From: known, To: now, Reason: "restart"}}})
 	}
-	return errors.Join(m.db.Set(ctx, lastBegan, strconv.FormatInt(now, 10)), m.db.Set(ctx, lastEnded, "0"))
+	return nil
 }
 
 // note reads a number from the notes of the state file; 0 where there is none.
@@ -195,6 +218,7 @@ func (e *engine) restore(db *state.DB) (known int64, skipped []state.Skipped, er
 // finish makes durable what was found and what was learned. Delivery still runs: what it cannot send in time waits in the outbox.
 func (m *monitor) finish() error {
 	m.stream.close()
+	m.saver.stop()
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	err := m.incidents.Stop(ctx)

@@ -85,7 +85,7 @@ func (m *monitor) run(ctx context.Context) error {
 	}
 	rest.Go(func() { m.serve(outputs, "delivery", m.delivery.Run) })
 	rest.Go(func() { m.serve(outputs, "console", m.console.Run) })
-	rest.Go(func() { m.saver.run(outputs) })
+	rest.Go(m.saver.run)
 	ended := make(chan struct{})
 	go func() { <-ctx.Done(); inputs.Wait(); close(ended) }()
 
@@ -126,12 +126,17 @@ func (m *monitor) watch(ended <-chan struct{}) {
 	}
 }
 
-// advanceTo moves event time to what the sources have passed at arrival time now. Without any source, time is the wall clock's.
+// advanceTo moves event time to what the sources have passed at arrival time now. Where none was ever heard, time follows the wall clock
+// at the distance at which it follows silent ones; without any source it is the wall clock's.
 func (m *monitor) advanceTo(now int64) {
-	if at, ok := m.clock.Watermark(now); ok {
+	at, ok := m.clock.Watermark(now)
+	switch {
+	case ok:
 		m.advance(at)
-	} else if len(m.sources) == 0 {
+	case len(m.sources) == 0:
 		m.advance(now)
+	default:
+		m.advance(now - int64(m.config.Flow.ActiveTimeout()+m.config.Flow.Slack()))
 	}
 }
 

@@ -14,45 +14,60 @@ const (
 )
 
 // saver snapshots the baselines incrementally, off the hot path: the engine's goroutine encodes a slice of changed keys at a time, a
-// goroutine of its own writes them.
+// goroutine of its own writes them, in order. A slice that cannot be written is tried again until it is: what follows must wait.
 type saver struct {
 	db       *state.DB
 	log      *slog.Logger
 	interval time.Duration
+	retry    time.Duration
 	queue    chan []state.Snapshot
-	next     time.Time // when the next round begins
+	next     time.Time     // when the next round begins
+	stopping chan struct{} // closed by stop
+	stopped  chan struct{} // closed by run at its end
 }
 
 func newSaver(db *state.DB, interval time.Duration, log *slog.Logger) *saver {
-	return &saver{db: db, log: log, interval: interval, queue: make(chan []state.Snapshot, saveQueue), next: time.Now().Add(interval)}
+	return &saver{
+		db: db, log: log, interval: interval, retry: 5 * time.Second, queue: make(chan []state.Snapshot, saveQueue), next: time.Now().Add(interval),
+		stopping: make(chan struct{}), stopped: make(chan struct{}),
+	}
 }
 
-// run writes until ctx ends, and then what still waits.
-func (s *saver) run(ctx context.Context) {
-	last := context.WithoutCancel(ctx)
-	for {
-		select {
-		case slice := <-s.queue:
-			s.write(last, slice)
-		case <-ctx.Done():
-			for {
-				select {
-				case slice := <-s.queue:
-					s.write(last, slice)
-				default:
-					return
-				}
-			}
+// run writes until stop, and then what still waits, with one more attempt for what the disk refuses.
+func (s *saver) run() {
+	defer close(s.stopped)
+	for slice := range s.queue {
+		for said, last := false, false; !s.write(slice, said) && !last; said = true {
+			last = !s.again()
 		}
 	}
 }
 
-func (s *saver) write(ctx context.Context, slice []state.Snapshot) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	if err := s.db.SaveSnapshots(ctx, slice); err != nil {
-		s.log.Error("baselines could not be saved: what was learned since the last snapshot is at risk", "keys", len(slice), "err", err)
+// again waits for the next attempt; false when it is the last one.
+func (s *saver) again() bool {
+	select {
+	case <-s.stopping:
+		return false
+	case <-time.After(s.retry):
+		return true
 	}
+}
+
+// stop returns when everything queued has been written or given up: what is saved after it is newer. The engine's goroutine calls it.
+func (s *saver) stop() {
+	close(s.stopping)
+	close(s.queue)
+	<-s.stopped
+}
+
+func (s *saver) write(slice []state.Snapshot, said bool) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	err := s.db.SaveSnapshots(ctx, slice)
+	if err != nil && !said {
+		s.log.Error("baselines cannot be saved: what was learned since the last snapshot is at risk", "keys", len(slice), "err", err)
+	}
+	return err == nil
 }
 
 // snapshot continues the round under way, or begins one when the interval is over.
