@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // network makes the two namespaces and the veth between them. IPv6 goes the same way where the kernel has it:
@@ -85,27 +82,6 @@ func inside(ctx context.Context, namespace string, args []string) *exec.Cmd {
 		args = append([]string{path}, args[1:]...)
 	}
 	return command(ctx, "nsenter", append([]string{"--net=/run/netns/" + namespace, "--"}, args...)...)
-}
-
-// Enter runs f with its thread in a network namespace. Sockets that f opens stay there for good; goroutines that f starts do not run
-// there.
-func Enter(namespace string, f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		fd, err := unix.Open("/run/netns/"+namespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			done <- fmt.Errorf("network namespace %s: %w", namespace, err)
-			return
-		}
-		defer unix.Close(fd)
-		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("enter network namespace %s: %w", namespace, err)
-			return
-		}
-		done <- f()
-	}()
-	return <-done
 }
 
 // InHost is Enter for the host namespace; an error fails the test.

@@ -23,12 +23,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Options change what Start makes. The zero value is a running engine on defaults.
@@ -98,6 +97,9 @@ func Start(t testing.TB, o Options) *Rig {
 func searchPath() string { return os.Getenv("PATH") + ":/usr/local/sbin:/usr/sbin:/sbin" }
 
 func lacks() string {
+	if runtime.GOOS != "linux" {
+		return "a private docker engine needs Linux"
+	}
 	if os.Geteuid() != 0 {
 		return "a private docker engine needs root"
 	}
@@ -109,7 +111,7 @@ func lacks() string {
 	mounts, err := os.ReadFile("/proc/mounts")
 	if err == nil && !strings.Contains(string(mounts), " /sys/fs/cgroup") {
 		// A machine without systemd. Left mounted: the next rig needs it too.
-		err = unix.Mount("none", "/sys/fs/cgroup", "cgroup2", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+		err = mountControlGroups()
 	}
 	if err != nil {
 		return fmt.Sprintf("no control groups, and none can be mounted at /sys/fs/cgroup: %v", err)

@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -32,10 +33,14 @@ func remove(dir, hostNS, routerNS string) (problems []error) {
 	stop(pidIn(filepath.Join(dir, "pid")), filepath.Join(dir, "root"))
 	stop(pidIn(filepath.Join(dir, "exec/containerd/containerd.pid")), dir)
 	for _, pid := range shims(dir) {
+		containers := children(pid) // they outlive their shim
 		stop(pid, dir)
+		for _, container := range containers {
+			_ = syscall.Kill(container, syscall.SIGKILL)
+		}
 	}
 	for _, mount := range mountsBelow(dir) {
-		if err := syscall.Unmount(mount, syscall.MNT_DETACH); err != nil {
+		if err := unmount(mount); err != nil {
 			problems = append(problems, fmt.Errorf("unmount %s: %w", mount, err))
 		}
 	}
@@ -89,6 +94,23 @@ func shims(dir string) (pids []int) {
 			continue
 		}
 		if line := commandLine(pid); strings.Contains(line, "containerd-shim") && strings.Contains(line, filepath.Join(dir, "exec")+"/") {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// children are the processes that a process has started.
+func children(parent int) (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		data, _ := os.ReadFile(file)
+		// https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: behind the name in brackets stand the state and the parent
+		fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
+		if len(fields) < 2 || fields[1] != strconv.Itoa(parent) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil {
 			pids = append(pids, pid)
 		}
 	}

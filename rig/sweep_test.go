@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,25 +17,19 @@ import (
 func TestLiveSweep(t *testing.T) {
 	if os.Getenv("RIG_TEST_DIES") == "yes" {
 		r := rig.Start(t, rig.Options{DockerdArgs: []string{"--live-restore"}})
-		r.Run(r.Actor(), "sleep")
-		fmt.Printf("number=%d=\n", r.Number)
+		id := r.Run(r.Actor(), "sleep")
+		fmt.Printf("rig %d left %s\n", r.Number, r.Docker("inspect", "-f", "{{.State.Pid}}", id))
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 	rig.Start(t, rig.Options{NoEngine: true}) // skips where the machine lacks something
 	cmd := exec.Command(os.Args[0], "-test.run=^TestLiveSweep$", "-test.v")
 	cmd.Env = append(os.Environ(), "RIG_TEST_DIES=yes")
 	out, _ := cmd.CombinedOutput()
-	parts := strings.Split(string(out), "=")
-	at := -1
-	for i, p := range parts {
-		if strings.HasSuffix(p, "number") {
-			at = i + 1
-		}
-	}
-	if at < 0 {
+	said := regexp.MustCompile(`rig (\d+) left (\d+)`).FindStringSubmatch(string(out))
+	if said == nil {
 		t.Fatalf("the other test did not come so far:\n%s", out)
 	}
-	left := "/run/netns/ww-host-" + parts[at]
+	left, mount, process := "/run/netns/ww-host-"+said[1], "wharfwatch-rig-"+said[1]+"/", "/proc/"+said[2]
 	if _, err := os.Stat(left); err != nil {
 		t.Log("another package's rig has begun to sweep already")
 	}
@@ -42,11 +37,12 @@ func TestLiveSweep(t *testing.T) {
 	gone := func() bool {
 		_, err := os.Stat(left)
 		mounts, _ := os.ReadFile("/proc/mounts")
-		return err != nil && !strings.Contains(string(mounts), "wharfwatch-rig-"+parts[at]+"/")
+		_, running := os.Stat(process)
+		return err != nil && running != nil && !strings.Contains(string(mounts), mount)
 	}
 	for deadline := time.Now().Add(10 * time.Second); !gone(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s or mounts of the dead rig are still there", left)
+			t.Fatalf("%s, mounts or the container of the dead rig are still there", left)
 		}
 	}
 }
