@@ -64,13 +64,13 @@ type Audit struct {
 	Why      string `json:"why,omitempty"`
 }
 
-// Saved is what Load gives back.
+// Saved is what Load gives back. It goes through JSON where a recorded stream carries it.
 type Saved struct {
-	Incidents []Kept // as opened
-	Seen      []string
-	Rules     []AllowRule
-	Silences  []Silence
-	AuditSeq  int
+	Incidents []Kept      `json:"incidents,omitempty"` // as opened
+	Seen      []string    `json:"seen,omitempty"`
+	Rules     []AllowRule `json:"rules,omitempty"`
+	Silences  []Silence   `json:"silences,omitempty"`
+	AuditSeq  int         `json:"audit_seq,omitempty"`
 }
 
 // Transition is what happened to an incident, as receivers hear it.
@@ -137,12 +137,19 @@ type target struct {
 
 // Memory is a Journal that forgets with the process; replay and demo use it. Nothing in it is ever sent.
 type Memory struct {
+	Start *Saved // what Load gives back; nil nothing
+
 	mu    sync.Mutex
 	audit []Audit
 }
 
-// Load has nothing to give back.
-func (m *Memory) Load(int) (*Saved, error) { return &Saved{}, nil }
+// Load gives back what was put in at the start.
+func (m *Memory) Load(int) (*Saved, error) {
+	if m.Start == nil {
+		return &Saved{}, nil
+	}
+	return m.Start, nil
+}
 
 // Commit keeps the audit.
 func (m *Memory) Commit(_ context.Context, c *Change) error {

@@ -52,7 +52,7 @@ type workload struct {
 
 const wharfwatch = "wharfwatch" // who, in the audit, for what nobody asked for
 
-// NewManager loads what the journal kept and goes on from there. A Memory journal starts empty.
+// NewManager loads what the journal kept and goes on from there.
 func NewManager(c Config, journal Journal, set *metrics.Set, log *slog.Logger) (*Manager, error) {
 	m := &Manager{
 		cfg: c, journal: journal, log: log, wall: time.Now, targets: c.targets(),

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"text/tabwriter"
 	"time"
 
@@ -19,12 +20,12 @@ type printer struct {
 	flags *replayFlags
 	json  *json.Encoder
 	table *tabwriter.Writer // nil for JSON lines
+	rows  int               // of the table
 }
 
 func newPrinter(w io.Writer, f *replayFlags) *printer {
 	p := &printer{w: bufio.NewWriterSize(w, 1<<16), flags: f}
 	p.json = json.NewEncoder(p.w)
-	p.json.SetEscapeHTML(false)
 	if f.output == "table" {
 		p.table = tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
 	}
@@ -62,7 +63,8 @@ func (p *printer) records(records []flow.Record) {
 	for i := range records {
 		r := &records[i]
 		if p.table != nil {
-			fmt.Fprintf(p.table, "%s\t%s:%d\t%s:%d\t%d\t%d\t%d\n", stamp(r.First), r.Src, r.SrcPort, r.Dst, r.DstPort, r.Proto, r.Packets, r.Bytes)
+			p.row("FIRST\tLAST\tSOURCE\tDESTINATION\tPROTO\tFLAGS\tPACKETS\tBYTES\tSAMPLING\tEXPORTER", "%s\t%s\t%s\t%s\t%d\t%#02x\t%d\t%d\t%d\t%s",
+				stamp(r.First), stamp(r.Last), place(r.Src, r.SrcPort), place(r.Dst, r.DstPort), r.Proto, r.TCPFlags, r.Packets, r.Bytes, r.Sampling, r.Exporter)
 			continue
 		}
 		l := line{
@@ -83,24 +85,37 @@ func (p *printer) finding(f *baseline.Finding) {
 	switch {
 	case !p.flags.findings:
 	case p.table != nil:
-		fmt.Fprintf(p.table, "%s\t%s\t%s\t%s\n", stamp(f.Time), f.Severity, f.Detector, clean(f.Summary, true))
+		p.row("TIME\tSEVERITY\tDETECTOR\tWORKLOAD\tSUMMARY", "%s\t%s\t%s\t%s\t%s", stamp(f.Time), f.Severity, f.Detector, clean(f.Workload, false), clean(f.Summary, false))
 	default:
 		found := alerts.NewFinding(f)
 		p.json.Encode(&found)
 	}
 }
 
-// incidents prints the incidents where nothing else was asked for, and ends the output.
-func (p *printer) incidents(m *alerts.Manager) error {
-	if !p.flags.findings && !p.flags.records {
-		for _, i := range m.Incidents() {
-			if p.table != nil {
-				fmt.Fprintf(p.table, "%s\t%s\t%s\t%s\n", i.FirstSeen, i.Severity, clean(i.Workload, true), clean(i.Summary, true))
-			} else {
-				p.json.Encode(i)
-			}
-		}
+func (p *printer) incident(i *alerts.Incident) {
+	if p.table != nil {
+		p.row("FIRST SEEN\tSEVERITY\tWORKLOAD\tSUMMARY", "%s\t%s\t%s\t%s", i.FirstSeen, i.Severity, clean(i.Workload, false), clean(i.Summary, false))
+		return
 	}
+	p.json.Encode(i)
+}
+
+// row writes a line of a table, and its head before the first. Columns are aligned within some hundred lines, so that a table of any
+// length needs little memory.
+func (p *printer) row(head, format string, args ...any) {
+	if p.rows == 0 {
+		fmt.Fprintln(p.table, head)
+	}
+	fmt.Fprintf(p.table, format+"\n", args...)
+	if p.rows++; p.rows%tableBlock == 0 {
+		p.table.Flush()
+	}
+}
+
+const tableBlock = 256
+
+// end hands everything to the operating system; the error is the first that happened.
+func (p *printer) end() error {
 	if p.table != nil {
 		p.table.Flush()
 	}
@@ -109,5 +124,8 @@ func (p *printer) incidents(m *alerts.Manager) error {
 	}
 	return nil
 }
+
+// place is an address with its port, as in 192.0.2.1:443 and [2001:db8::1]:443.
+func place(a flow.Addr, port uint16) string { return netip.AddrPortFrom(a.Netip(), port).String() }
 
 func stamp(ns int64) string { return time.Unix(0, ns).UTC().Format(time.RFC3339Nano) }

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +15,7 @@ import (
 // over at once.
 type progress struct {
 	w        io.Writer
+	now      func() time.Time
 	tty      bool
 	total    int64 // bytes; 0 unknown (standard input)
 	before   int64 // bytes of the inputs that are done
@@ -28,7 +27,7 @@ type progress struct {
 }
 
 func newProgress(g *globals, files []string) *progress {
-	p := &progress{w: g.stderr, tty: terminal(g.stderr), start: time.Now(), shown: time.Now()}
+	p := &progress{w: g.stderr, now: g.now, tty: terminal(g.stderr), start: g.now(), shown: g.now()}
 	for _, name := range files {
 		filepath.Walk(name, func(_ string, info os.FileInfo, err error) error {
 			if err == nil && info.Mode().IsRegular() {
@@ -40,10 +39,15 @@ func newProgress(g *globals, files []string) *progress {
 	return p
 }
 
+// next begins another input.
+func (p *progress) next() {
+	p.before += p.here()
+	p.current, p.position = nil, 0
+}
+
 // reader counts what is read through it.
 func (p *progress) reader(r io.Reader) io.Reader {
-	p.before += p.here()
-	p.current, p.position = flow.NewProgressReader(r), 0
+	p.current = flow.NewProgressReader(r)
 	return p.current
 }
 
@@ -63,7 +67,7 @@ func (p *progress) show(event int64) {
 	if p.tty {
 		every = 200 * time.Millisecond
 	}
-	now := time.Now()
+	now := p.now()
 	if now.Sub(p.shown) < every {
 		return
 	}
@@ -87,35 +91,4 @@ func (p *progress) done() {
 	if p.tty && p.drawn {
 		fmt.Fprint(p.w, "\r\x1b[K")
 	}
-}
-
-// formatOf finds out what an input is by its first bytes, unless that was said: a recorded stream, mirrored packets, or a capture of export
-// datagrams, which are UDP payloads that begin like NetFlow or IPFIX.
-func formatOf(said, name string, in *bufio.Reader) (string, error) {
-	if said != "auto" {
-		return said, nil
-	}
-	head, err := in.Peek(1 << 16)
-	if len(head) < 8 {
-		return "", fmt.Errorf("replay %s: too short to be a capture or a stream (%d bytes): %w", name, len(head), err)
-	}
-	switch {
-	case flow.IsStream(head):
-		return "stream", nil
-	case !isCapture(head):
-		return "", fmt.Errorf("replay %s: neither pcap, pcapng nor a recorded stream; name the format with --format", name)
-	case flow.CaptureOfExports(head):
-		return "netflow", nil
-	}
-	return "pcap", nil
-}
-
-// isCapture knows the magic numbers of pcap (both byte orders, microseconds and nanoseconds) and pcapng.
-func isCapture(head []byte) bool {
-	for _, magic := range []string{"\xd4\xc3\xb2\xa1", "\xa1\xb2\xc3\xd4", "\x4d\x3c\xb2\xa1", "\xa1\xb2\x3c\x4d", "\x0a\x0d\x0d\x0a"} {
-		if bytes.HasPrefix(head, []byte(magic)) {
-			return true
-		}
-	}
-	return false
 }

@@ -2,17 +2,20 @@ package main
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"log/slog"
 
+	"github.com/wharfwatch/wharfwatch/alerts"
 	"github.com/wharfwatch/wharfwatch/enrich"
 	"github.com/wharfwatch/wharfwatch/flow"
 )
 
 // Tags of the recorded stream that are not flow's own.
 const (
-	tagStart = 'N' // a monitor began here: an empty engine, then the states it restored
-	tagState = 'S' // what a detector knew when the monitor began: detector, key, blob
-	tagEvent = 'E' // one enrich.Event
+	tagStart  = 'N' // a monitor began here: an empty engine, then the states it restored
+	tagState  = 'S' // what a detector knew when the monitor began: detector, key, blob
+	tagAlerts = 'A' // incidents, allow rules and findings known when the monitor began: JSON of an alerts.Saved, in parts
+	tagEvent  = 'E' // one enrich.Event
 )
 
 // recorder writes everything that enters the engine, in the order in which it did. A nil recorder records nothing. The writer stops by
@@ -63,6 +66,27 @@ func (r *recorder) state(detector, key string, blob []byte) {
 	}
 	r.buf = append(r.buf, blob...)
 	r.w.Frame(tagState, r.buf)
+}
+
+// alerts writes what the state file held when the monitor began, in parts that fit into frames. Silences stay behind: they stop
+// notification and nothing else.
+func (r *recorder) alerts(saved *alerts.Saved) {
+	const part = 16 // incidents, each with up to some hundred findings
+	if r == nil {
+		return
+	}
+	parts := []alerts.Saved{{Rules: saved.Rules, Seen: saved.Seen, AuditSeq: saved.AuditSeq}}
+	for from := 0; from < len(saved.Incidents); from += part {
+		parts = append(parts, alerts.Saved{Incidents: saved.Incidents[from:min(from+part, len(saved.Incidents))]})
+	}
+	for i := range parts {
+		payload, err := json.Marshal(&parts[i])
+		if err != nil {
+			r.log.Error("incidents are missing in the recording", "err", err)
+			return
+		}
+		r.w.Frame(tagAlerts, payload)
+	}
 }
 
 func (r *recorder) flush() {

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+	"io/fs"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -20,7 +18,7 @@ import (
 	"github.com/wharfwatch/wharfwatch/state"
 )
 
-// afterwards is for how long event time runs on behind the end of a file, so that what is pending (a bin, a hold) is still judged.
+// afterwards is for how long event time runs on behind the end of the last file, so that what is pending (a bin, a hold) is still judged.
 const afterwards = 10 * minute
 
 func newReplayCommand(g *globals) *cobra.Command {
@@ -28,9 +26,20 @@ func newReplayCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "replay FILE...",
 		Short: "Run files through the same engine: the incidents they contain, on stdout",
-		Long: `Reads pcap and pcapng files of mirrored traffic, captures of export datagrams, and streams recorded by run --record
-(- is standard input), and prints the incidents they contain as JSON lines; --findings prints single findings, --records the decoded
-records. Files are read in the order given, and must follow each other in time.`,
+		Long: `Reads pcap and pcapng files of mirrored traffic, captures of export datagrams, and streams recorded by run --record (a directory or a
+single file; - is standard input), and prints the incidents they contain as JSON lines; --findings prints single findings, --records
+the decoded records. Files are read in the order given, and must follow each other in time.
+
+Without --data-dir the engine begins knowing nothing. With it, files are judged by the baselines in that directory, which stay as they
+are; only --learn writes them. A recorded stream brings its own.
+
+--learn teaches the baselines from weeks of files before the first live day, and tells nothing. Records older than what the baselines
+know already are left out, so that no file counts twice. Settings of containers are not learned: the first live start reports them.`,
+		Example: `  wharfwatch replay --inventory inventory.json mirror.pcap
+  wharfwatch replay --records export.pcap
+  wharfwatch replay --learn --data-dir data --inventory inventory.json weeks/*.pcap
+  wharfwatch replay --data-dir data --inventory inventory.json today.pcap
+  wharfwatch replay --fail-on high stream/`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: action(func(ctx context.Context, files []string) error {
 			config, err := f.load(g)
@@ -42,8 +51,8 @@ records. Files are read in the order given, and must follow each other in time.`
 				return err
 			}
 			err = r.run(ctx, files)
-			fmt.Fprintf(g.stderr, "records %d\nfindings %d\n", max(r.records, r.packets()), r.findings)
-			if err == nil && r.worst >= 0 && f.failOn != nil && baseline.Severity(r.worst) >= *f.failOn {
+			fmt.Fprintf(g.stderr, "records %d\nfindings %d\n", r.taken, r.findings)
+			if err == nil && f.failOn != nil && r.worst >= int(*f.failOn) {
 				err = &exitError{code: exitFound}
 			}
 			return err
@@ -63,178 +72,147 @@ type replay struct {
 	pool   flow.Pool
 	clock  *flow.Clock
 	out    *printer
-	db     *state.DB // only when learning
-	worst  int       // severity of the worst incident; -1 none
+
+	taken   uint64 // packets of captures, else records
+	worst   int    // severity of the worst that was printed; -1 none
+	pending bool   // the last file ended, and event time has not yet run on behind it
+	began   bool   // the file in hand has shown its first records
+
+	known   int64         // event time up to which the baselines at the start knew; 0 they knew nothing
+	resumed bool          // the gap behind known has been told
+	lesson  *lesson       // nil: nothing is learned
+	start   *alerts.Saved // what a recorded monitor knew at its start, while it is read
 }
 
 func newReplay(config *configs.Config, f *replayFlags, g *globals) (*replay, error) {
-	r := &replay{config: config, flags: f, set: metrics.NewSet(), g: g, pool: flow.NewPool(4), clock: flow.NewClock(0), worst: -1}
+	r := &replay{config: config, flags: f, g: g, pool: flow.NewPool(4), clock: flow.NewClock(0), worst: -1}
+	r.clock.SetLimit(config.Flow.ActiveTimeout() + config.Flow.Slack())
 	r.out = newPrinter(g.stdout, f)
-	var err error
-	if r.incidents, err = alerts.NewManager(config.Alerts, &alerts.Memory{}, r.set, g.logger(config.Log)); err != nil {
+	r.begin()
+	if err := r.remember(nil); err != nil {
 		return nil, err
 	}
-	r.begin()
-	if f.learn {
-		r.detectors.SetQuiet(true)
-		if r.db, err = state.Open(config.DataDir); err != nil {
-			return nil, err
-		}
-		if _, _, err = r.restore(r.db); err != nil {
-			return nil, errors.Join(err, r.db.Close())
-		}
+	if err := r.recall(); err != nil {
+		return nil, err
 	}
 	if config.Enrich.Inventory != "" {
-		_, err = r.inventory(config.Enrich.Inventory)
+		if _, err := r.inventory(config.Enrich.Inventory); err != nil {
+			return nil, errors.Join(err, r.lesson.close())
+		}
 	}
-	return r, err
+	return r, nil
 }
 
-// begin makes an engine that knows nothing: at the start, and where a recorded monitor was started again. Incidents stay.
+// recall restores the baselines of the data directory: to go on learning, or because a person named it.
+func (r *replay) recall() (err error) {
+	var db *state.DB
+	switch {
+	case r.flags.learn:
+		if db, err = state.Open(r.config.DataDir); err != nil {
+			return err
+		}
+		r.lesson = &lesson{db: db}
+		r.detectors.SetQuiet(true)
+	case r.g.dataDir != "":
+		db, err = state.OpenReadOnly(r.config.DataDir)
+		if errors.Is(err, fs.ErrNotExist) {
+			r.note("%v: judged without baselines; replay --learn makes them", err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		defer db.Close()
+	default:
+		return nil
+	}
+	known, skipped, err := r.restore(db)
+	if err != nil {
+		return errors.Join(err, r.lesson.close())
+	}
+	for _, s := range skipped {
+		r.note("the snapshot of %s for %q cannot be used: %v", s.Detector, s.Key, s.Reason)
+	}
+	if r.known = known; r.lesson != nil {
+		r.lesson.known = known
+	}
+	return nil
+}
+
+// begin makes an engine that knows nothing: at the start, and where a recorded monitor was started.
 func (r *replay) begin() {
-	r.set = metrics.NewSet()
+	r.set, r.now = metrics.NewSet(), 0
 	r.table = enrich.NewTable(r.config.Enrich, r.set)
 	r.detectors = baseline.New(r.config.Baseline, r.set, r.found)
 }
 
+// remember makes the incidents go on from saved; nil is nothing. Their wall clock is event time, so that the time of the replay does not
+// show: an allow rule expires when it did.
+func (r *replay) remember(saved *alerts.Saved) (err error) {
+	if r.incidents, err = alerts.NewManager(r.config.Alerts, &alerts.Memory{Start: saved}, r.set, r.g.logger(r.config.Log)); err == nil {
+		r.incidents.SetClock(func() time.Time { return time.Unix(0, r.now) })
+	}
+	return err
+}
+
 // found hands a finding on, and prints it where findings are wanted.
 func (r *replay) found(f baseline.Finding) {
-	r.worst = max(r.worst, int(f.Severity))
+	if r.flags.findings || r.flags.records {
+		r.worst = max(r.worst, int(f.Severity))
+	}
 	r.out.finding(&f)
 	r.tell(f)
 }
 
-func (r *replay) run(ctx context.Context, files []string) error {
+func (r *replay) run(ctx context.Context, files []string) (err error) {
+	defer func() { err = errors.Join(err, r.lesson.close()) }()
+	if err := present(files); err != nil {
+		return err
+	}
 	progress := newProgress(r.g, files)
 	for _, name := range files {
-		if err := r.file(ctx, name, progress); err != nil {
-			return err
+		r.began = false
+		progress.next()
+		if err = r.file(ctx, name, progress); err != nil {
+			break
 		}
 	}
 	progress.done()
-	if r.db != nil {
-		if err := errors.Join(r.saveAll(ctx, r.db), r.db.Close()); err != nil {
-			return err
-		}
-		fmt.Fprintf(r.g.stderr, "learned up to %s\n", time.Unix(0, r.now).UTC().Format(time.RFC3339))
+	if err == nil {
+		r.settle()
+		err = r.learned(ctx)
 	}
-	return r.out.incidents(r.incidents)
+	if r.records > 0 && len(r.table.Containers()) == 0 && !r.flags.records {
+		r.note("no container is known, so nothing could be attributed: give --inventory with what docker inspect $(docker ps -aq) printed")
+	}
+	return errors.Join(err, r.print()) // what was found before an error is printed too
 }
 
-// file reads one input in the format that was given or that its first bytes show.
-func (r *replay) file(ctx context.Context, name string, progress *progress) error {
-	if info, err := os.Stat(name); err == nil && info.IsDir() {
-		stream, err := flow.OpenStream(name)
-		if err != nil {
-			return err
-		}
-		return r.recorded(stream, progress)
+// settle lets event time run on behind the end of the input.
+func (r *replay) settle() {
+	if !r.pending || r.now == 0 {
+		return
 	}
-	in := io.Reader(r.g.stdin)
-	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return fmt.Errorf("replay: %w", err)
-		}
-		defer file.Close()
-		in = file
-	}
-	buffered := bufio.NewReaderSize(progress.reader(in), 1<<20)
-	format, err := formatOf(r.flags.format, name, buffered)
-	if err != nil {
-		return err
-	}
-	var source flow.Source
-	switch format {
-	case "stream":
-		stream, err := flow.NewStreamReader(name, buffered)
-		if err != nil {
-			return err
-		}
-		return r.recorded(stream, progress)
-	case "netflow":
-		source = flow.OpenDatagrams(name, buffered, r.pool, r.set)
-	default:
-		source = flow.OpenPcap(name, buffered, r.pool, r.set)
-	}
-	err = source.Run(ctx, func(b *flow.Batch) {
-		r.take(b)
-		progress.show(r.now)
-	})
-	if err != nil {
-		return err
-	}
+	r.pending = false
+	r.lesson.end(r)
 	r.advance(r.now + afterwards)
-	return ctx.Err()
 }
 
-// packets is how many packets were read, where the input is packets.
-func (r *replay) packets() uint64 {
-	return r.set.GetOrCreateCounter("wharfwatch_flow_packets_total").Get()
-}
-
-// take is the way of one batch: what run does with it, with the file's own clock.
-func (r *replay) take(b *flow.Batch) {
-	arrival := b.Arrival
-	r.clock.Observe(b.Source, b.Watermark, arrival)
-	r.out.records(b.Records)
-	r.batch(b)
-	if at, ok := r.clock.Watermark(arrival); ok {
-		r.advance(at)
-	}
-}
-
-// recorded replays a stream: everything that entered an engine, in the order in which it did.
-func (r *replay) recorded(stream *flow.StreamReader, progress *progress) error {
-	defer stream.Close()
-	for {
-		tag, payload, err := stream.Next()
-		if errors.Is(err, io.EOF) {
-			for _, note := range stream.Notes() {
-				fmt.Fprintln(r.g.stderr, "note: "+note)
+// print ends the output. What people had judged to be no trouble does not count for --fail-on.
+func (r *replay) print() error {
+	if !r.flags.findings && !r.flags.records {
+		for _, i := range r.incidents.Incidents() {
+			switch i.Verdict {
+			case alerts.Benign, alerts.FalsePositive, alerts.Duplicate:
+			default:
+				r.worst = max(r.worst, int(i.Severity))
 			}
-			return nil
+			r.out.incident(&i)
 		}
-		if err == nil {
-			err = r.frame(stream, tag, payload)
-		}
-		if err != nil {
-			return err
-		}
-		progress.at(stream.Progress())
-		progress.show(r.now)
 	}
+	return r.out.end()
 }
 
-func (r *replay) frame(stream *flow.StreamReader, tag byte, payload []byte) error {
-	switch tag {
-	case flow.TagBatch:
-		b := r.pool.Get()
-		if err := stream.DecodeBatch(payload, b); err != nil {
-			return err
-		}
-		r.out.records(b.Records)
-		r.batch(b)
-	case flow.TagWatermark:
-		at, err := flow.DecodeWatermark(payload)
-		if err != nil {
-			return err
-		}
-		r.advance(at)
-	case tagEvent:
-		ev, err := enrich.DecodeEvent(payload)
-		if err != nil {
-			return err
-		}
-		r.event(&ev)
-	case tagStart:
-		r.begin()
-	case tagState:
-		detector, key, blob, ok := splitState(payload)
-		if !ok {
-			return errors.New("a state frame of the stream is torn")
-		}
-		return r.detectors.Restore(detector, key, blob)
-	}
-	return nil
+func (r *replay) note(format string, args ...any) {
+	fmt.Fprintln(r.g.stderr, "note: "+clean(fmt.Sprintf(format, args...), false))
 }

@@ -79,13 +79,21 @@ func (m *monitor) snapshot() {
 	slice := m.dirty(saveSlice)
 	if len(slice) < saveSlice {
 		s.next = time.Now().Add(s.interval)
-		slice = append(slice, state.Snapshot{Detector: roundMark, Time: m.now, Blob: []byte{1}})
+		slice = append(slice, mark(m.now)...)
 	}
 	s.queue <- slice
 }
 
 // roundMark is a snapshot that knows nothing: its time says how far the last complete round knew.
 const roundMark = "-"
+
+// mark is the end of a round that knows up to an event time. Before the first input there is none: the mark of the last run stays.
+func mark(known int64) []state.Snapshot {
+	if known == 0 {
+		return nil
+	}
+	return []state.Snapshot{{Detector: roundMark, Time: known, Blob: []byte{1}}}
+}
 
 // dirty takes at most limit changed keys from the detectors.
 func (e *engine) dirty(limit int) (slice []state.Snapshot) {
@@ -96,12 +104,12 @@ func (e *engine) dirty(limit int) (slice []state.Snapshot) {
 	return slice
 }
 
-// saveAll writes every changed key at once: at a clean end, and after learning.
+// saveAll writes every changed key at once, at a clean end.
 func (e *engine) saveAll(ctx context.Context, db *state.DB) error {
 	for {
 		slice := e.dirty(1024)
 		if len(slice) < 1024 {
-			return db.SaveSnapshots(ctx, append(slice, state.Snapshot{Detector: roundMark, Time: e.now, Blob: []byte{1}}))
+			return db.SaveSnapshots(ctx, append(slice, mark(e.now)...))
 		}
 		if err := db.SaveSnapshots(ctx, slice); err != nil {
 			return err

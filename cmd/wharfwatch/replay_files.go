@@ -1,0 +1,178 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/wharfwatch/wharfwatch/flow"
+)
+
+// present says which of the files are not there before hours are spent on the others.
+func present(files []string) error {
+	for _, name := range files {
+		if name == "-" {
+			continue
+		}
+		switch _, err := os.Stat(name); {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("replay %s: there is no such file", name)
+		case err != nil:
+			return fmt.Errorf("replay: %w", err)
+		}
+	}
+	return nil
+}
+
+// file reads one input in the format that was given or that its first bytes show.
+func (r *replay) file(ctx context.Context, name string, progress *progress) error {
+	if info, err := os.Stat(name); name != "-" && err == nil && info.IsDir() {
+		stream, err := flow.OpenStream(name)
+		if err != nil {
+			return fmt.Errorf("replay %s: it is a directory without a recorded stream: name the files in it: %w", name, err)
+		}
+		return r.recorded(ctx, name, stream, progress)
+	}
+	in := io.Reader(r.g.stdin)
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return fmt.Errorf("replay: %w", err)
+		}
+		defer file.Close()
+		in = file
+	}
+	buffered := bufio.NewReaderSize(progress.reader(in), 1<<20)
+	format, err := formatOf(r.flags.format, name, buffered)
+	if err != nil {
+		return err
+	}
+	if format == "stream" {
+		stream, err := flow.NewStreamReader(name, buffered)
+		if err != nil {
+			return err
+		}
+		return r.recorded(ctx, name, stream, progress)
+	}
+	return r.capture(ctx, name, format, buffered, progress)
+}
+
+// capture reads a pcap or pcapng file: of mirrored traffic, or of export datagrams. What can be read of a file that was cut off counts.
+func (r *replay) capture(ctx context.Context, name, format string, in io.Reader, progress *progress) (err error) {
+	packets, cut := r.set.GetOrCreateCounter("wharfwatch_flow_packets_total"), r.set.GetOrCreateCounter("wharfwatch_flow_files_truncated_total")
+	packetsBefore, cutBefore, recordsBefore := packets.Get(), cut.Get(), r.records
+	emit := func(b *flow.Batch) {
+		r.take(b, name)
+		progress.show(r.now)
+	}
+	truncated := false
+	if format == "netflow" {
+		source := flow.OpenDatagrams(name, in, r.pool, r.set)
+		if err = source.Configure(r.config.Flow); err == nil {
+			err = source.Run(ctx, emit)
+		}
+		if errors.Is(err, io.ErrUnexpectedEOF) && r.records > recordsBefore {
+			truncated, err = true, nil
+		}
+		r.taken += r.records - recordsBefore
+		r.untranslated(name, source)
+	} else {
+		err = flow.OpenPcap(name, in, r.pool, r.set).Run(ctx, emit)
+		truncated = cut.Get() > cutBefore
+		r.taken += packets.Get() - packetsBefore
+	}
+	if truncated {
+		r.note("%s ends in the middle of a packet: it was cut off, or is still being written; what came before counts", name)
+	}
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: the file was cut off before its first packet ended: copy or capture it again", err)
+	case err == nil && ctx.Err() != nil:
+		return interrupted
+	}
+	return err
+}
+
+var interrupted = errors.New("replay: interrupted; what is printed is what was found until then, and nothing was learned")
+
+// untranslated says of whom data came without the template that explains it.
+func (r *replay) untranslated(name string, source *flow.Datagrams) {
+	for _, e := range source.Exporters() {
+		if e.WithoutTemplate > 0 {
+			r.note("%s: %d data sets of %s could not be read, their template is not in the file: capture for longer than its template refresh", name, e.WithoutTemplate, e.Source)
+		}
+	}
+}
+
+// take is the way of one batch: what run does with it, with the file's own clock.
+func (r *replay) take(b *flow.Batch, name string) {
+	if !r.began && len(b.Records) > 0 {
+		r.began = true
+		if r.now-b.Watermark > minute {
+			r.note("%s begins at %s, long before %s which has been reached: give files in the order of time, and merge those of the same time first",
+				name, stamp(b.Watermark), stamp(r.now))
+		}
+	}
+	r.pending = true
+	arrival := b.Arrival
+	r.clock.Observe(b.Source, b.Watermark, arrival)
+	r.resume(b)
+	r.out.records(b.Records)
+	r.batch(b)
+	if at, ok := r.clock.Watermark(arrival); ok && at > r.lesson.from() {
+		r.advance(at)
+	}
+}
+
+// formatOf finds out what an input is by its first bytes, unless that was said: a recorded stream, mirrored packets, or a capture of export
+// datagrams, which are UDP payloads that begin like NetFlow or IPFIX.
+func formatOf(said, name string, in *bufio.Reader) (string, error) {
+	head, err := in.Peek(1 << 16)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF):
+		return "", fmt.Errorf("replay %s: %w", name, err)
+	case len(head) == 0:
+		return "", fmt.Errorf("replay %s: it is empty: whatever should have written it wrote nothing, or not yet", name)
+	case said == "stream" || said == "auto" && flow.IsStream(head):
+		return "stream", nil
+	case isCapture(head):
+	case said != "auto":
+		return "", fmt.Errorf("replay %s: it is no pcap or pcapng file, which --format %s reads", name, said)
+	default:
+		return "", unknown(name, head)
+	}
+	switch {
+	case said != "auto":
+		return said, nil
+	case flow.CaptureOfExports(head):
+		return "netflow", nil
+	}
+	return "pcap", nil
+}
+
+// unknown says what is known of an input that cannot be read.
+func unknown(name string, head []byte) error {
+	begins := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
+	switch {
+	case begins("\x0c\xa5"), begins("#separator"), begins(`{"ts":`), begins(`{"_path":`): // https://github.com/phaag/nfdump, https://docs.zeek.org/en/master/log-formats.html
+		return usage(fmt.Errorf("replay %s: %w", name, errLater))
+	case begins("\x1f\x8b"), begins("BZh"), begins("\xfd7zXZ"), begins("\x28\xb5\x2f\xfd"):
+		return fmt.Errorf("replay %s: it is compressed: unpack it, or pipe it into wharfwatch replay -", name)
+	}
+	return fmt.Errorf("replay %s: it is neither a pcap or pcapng file nor a recorded stream (it begins with % x)", name, head[:min(len(head), 8)])
+}
+
+// isCapture knows the magic numbers of pcap (both byte orders, microseconds and nanoseconds) and pcapng.
+func isCapture(head []byte) bool {
+	for _, magic := range []string{"\xd4\xc3\xb2\xa1", "\xa1\xb2\xc3\xd4", "\x4d\x3c\xb2\xa1", "\xa1\xb2\x3c\x4d", "\x0a\x0d\x0d\x0a"} {
+		if bytes.HasPrefix(head, []byte(magic)) {
+			return true
+		}
+	}
+	return false
+}
