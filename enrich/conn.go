@@ -7,39 +7,40 @@ import (
 )
 
 // conn is one connection: three cache lines without a pointer. Side 0 is the lower endpoint, direction 0 what side 0 sends.
-// The first line is all that a record of a connection without a container touches, the first two all that most records touch.
+// The first line is all that a record of a connection without a container touches, and a look whether a quiet one is over; the first
+// two are all that a record of a connection that goes on touches.
 type conn struct {
-	ends  [2]flow.Addr
-	ports [2]uint16
-	proto uint8
-	state uint8
-	bits  uint8
-	class uint8 // counter that its records move, see class…
-	last  int64 // end of its newest record
-	start int64 // first packet; stands still once the open is reported
-	due   uint32
-	gen   uint32
+	ends     [2]flow.Addr
+	ports    [2]uint16
+	proto    uint8
+	state    uint8
+	bits     uint8
+	class    uint8 // counter that its records move, see class…
+	last     int64 // end of its newest record
+	due      uint32
+	gen      uint32
+	reported uint32   // second of the last report
+	tcp      [2]uint8 // flags seen
+	exporter uint16   // of its first record
 
 	bytes    [2]uint64 // per direction since the last report, scaled
 	packets  [2]uint64
 	mark     [2]uint32 // fingerprint of the newest record that counted
 	heard    [2]uint32 // second of the newest record that counted
 	observer [2]uint32 // the observation point that counts
-	tcp      [2]uint8  // flags seen
 	evidence [2]uint8  // see saw…
-	waiting  uint32    // records that wait for a verdict
+	opener   int8      // side that opened, -1 unknown
+	firm     bool      // a later end cannot change the verdict
+	checked  uint32    // state of the index when the verdict was reached
 
-	first    [2]int64  // while the open is not reported
-	owner    [2]uint32 // slot in the roster, 0 nobody
-	total    [2]uint64 // bytes reported so far
-	how      [2]Method
-	sure     [2]Confidence
-	why      [2]Reason
-	opener   int8   // side that opened, -1 unknown
-	firm     bool   // a later end cannot change the verdict
-	exporter uint16 // of its first record
-	reported uint32 // second of the last report
-	checked  uint32 // state of the index when the verdict was reached
+	start   int64     // first packet; stands still once the open is reported
+	first   [2]int64  // while the open is not reported
+	owner   [2]uint32 // slot in the roster, 0 nobody
+	total   [2]uint64 // bytes reported so far
+	how     [2]Method
+	sure    [2]Confidence
+	why     [2]Reason
+	waiting uint32 // records that wait for a verdict
 }
 
 // States of a conn.

@@ -121,6 +121,9 @@ func (c *nameCache) keep(addr flow.Addr, name string, until int64, n *names) boo
 
 // of is the name that the container last resolved to addr, "" when it did not or too long ago.
 func (c *nameCache) of(addr flow.Addr, at int64) string {
+	if len(c.ring) == 0 { // nothing is known of most: only packets bring names
+		return ""
+	}
 	if i, ok := c.at[addr]; ok && c.ring[i].until >= at {
 		return c.ring[i].name
 	}

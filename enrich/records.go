@@ -56,7 +56,10 @@ func (t *Table) records(rs []flow.Record) {
 			at = s.free[len(s.free)-fresh]
 		}
 		c := s.conn(at)
-		sum += c.last + int64(c.waiting) + int64(c.reported)
+		sum += c.last + int64(c.checked)
+		if hint[i] == 0 {
+			sum += c.start
+		}
 	}
 	t.touched = sum
 	for i := range rs {
@@ -76,7 +79,7 @@ func (t *Table) record(s *shard, r *flow.Record, l *look) {
 		case gap > 0 && (gap > second || r.TCPFlags&flow.SYN != 0) && t.another(c, r, d, gap):
 			t.detach(s, i, c, l.hash)
 			i = 0
-		case r.Last < c.start-second && c.state >= connOpen && c.start-r.Last > t.idle(c):
+		case r.Last < c.last-second && r.Last < c.start-second && c.state >= connOpen && c.start-r.Last > t.idle(c):
 			// Older than this connection by more than a silence: one of its own that nobody will ask for again.
 			if i, d = t.begin(s, r, l, false); i == 0 {
 				return

@@ -46,15 +46,15 @@ func (t *Table) fill(c *conn, side int, it *item) {
 	case o:
 		opener, answered = OpenerRemote, side
 	}
-	t.flow = Flow{
-		Kind: it.kind, Time: it.time, Start: c.start, Conn: it.id,
-		Container: m.c, Local: c.ends[side], LocalPort: c.ports[side],
-		Peer: c.ends[o], PeerPort: c.ports[o], Proto: c.proto,
-		PeerIs: peer, PeerName: m.names.of(c.ends[o], it.time), Opener: opener,
-		Sent: c.bytes[side], Received: c.bytes[o], PacketsSent: c.packets[side], PacketsReceived: c.packets[o],
-		TotalSent: c.total[side] + c.bytes[side], TotalReceived: c.total[o] + c.bytes[o],
-		Method: c.how[side], Confidence: c.sure[side], Partition: m.partition,
-		Midstream: c.midstream(), Sampled: c.bits&bitSampled != 0,
-		NoReply: c.evidence[answered]&sawAny == 0, TCPFlags: c.tcp[0] | c.tcp[1],
-	}
+	f := &t.flow // every field in its place: a literal is made elsewhere and copied
+	f.Kind, f.Time, f.Start, f.Conn = it.kind, it.time, c.start, it.id
+	f.Container, f.Local, f.LocalPort = m.c, c.ends[side], c.ports[side]
+	f.Peer, f.PeerPort, f.Proto = c.ends[o], c.ports[o], c.proto
+	f.PeerIs, f.PeerName, f.Opener = peer, m.names.of(c.ends[o], it.time), opener
+	f.Sent, f.Received = c.bytes[side], c.bytes[o]
+	f.PacketsSent, f.PacketsReceived = c.packets[side], c.packets[o]
+	f.TotalSent, f.TotalReceived = c.total[side]+c.bytes[side], c.total[o]+c.bytes[o]
+	f.Method, f.Confidence, f.Partition = c.how[side], c.sure[side], m.partition
+	f.Midstream, f.Sampled = c.midstream(), c.bits&bitSampled != 0
+	f.NoReply, f.TCPFlags = c.evidence[answered]&sawAny == 0, c.tcp[0]|c.tcp[1]
 }

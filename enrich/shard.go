@@ -195,12 +195,17 @@ func (s *shard) advance(second uint32, look func(i uint32, c *conn)) {
 	s.busy = false
 }
 
-// touch loads the lines of some conns at once, so that their cache misses overlap.
+// touch loads the lines of some conns at once, so that their cache misses overlap: the first of all, the others of those that are
+// likely to have something to say.
 func (s *shard) touch(list []timer) {
 	sum := int64(0)
 	for _, t := range list {
-		c := s.conn(t.conn)
-		sum += c.last + int64(c.waiting) + int64(c.reported)
+		sum += s.conn(t.conn).last
+	}
+	for _, t := range list {
+		if c := s.conn(t.conn); c.bits&(bitCut|bitDirty) != bitCut {
+			sum += int64(c.checked) + c.start
+		}
 	}
 	s.touched = sum
 }
