@@ -102,10 +102,10 @@ func (c *conn) id() uint64 {
 func (c *conn) place(src, dst flow.Addr, sp, dp uint16, proto uint8) int {
 	c.proto = proto
 	if d := src.Compare(dst); d < 0 || d == 0 && sp <= dp {
-		c.ends, c.ports = [2]flow.Addr{src, dst}, [2]uint16{sp, dp}
+		c.ends[0], c.ends[1], c.ports[0], c.ports[1] = src, dst, sp, dp
 		return 0
 	}
-	c.ends, c.ports = [2]flow.Addr{dst, src}, [2]uint16{dp, sp}
+	c.ends[0], c.ends[1], c.ports[0], c.ports[1] = dst, src, dp, sp
 	return 1
 }
 

@@ -37,8 +37,7 @@ type Holder struct {
 // looks at published ports when the address is nobody's. It allocates and belongs to the goroutine of the Table.
 func (t *Table) Explain(addr flow.Addr, port uint16, at int64) Explanation {
 	e := Explanation{Addr: addr, Port: port, At: at, Holders: t.holders(addr, at)}
-	q := query{addr: addr, first: at, last: at}
-	a := t.resolve(&q)
+	a := t.resolve(query{addr: addr, first: at, last: at})
 	e.Method, e.Confidence = a.method, a.confidence
 	when := time.Unix(0, at).UTC().Format(time.RFC3339Nano)
 	if a.holder != 0 {

@@ -26,8 +26,7 @@ func (t *Table) passed(c *conn, r *flow.Record) bool {
 		if owner == 0 {
 			continue
 		}
-		q := query{c.ends[side], r.First, r.Last, c.exporter}
-		if v := t.resolve(&q); v.confidence == Exact && v.holder != owner {
+		if v := t.resolve(query{c.ends[side], r.First, r.Last, c.exporter}); v.confidence == Exact && v.holder != owner {
 			return true
 		}
 	}

@@ -45,8 +45,7 @@ func (t *Table) answerNames(now int64) {
 		if a.name.Time >= now {
 			continue
 		}
-		q := query{addr: a.name.Client, first: a.name.Time, last: a.name.Time}
-		v := t.resolve(&q)
+		v := t.resolve(query{addr: a.name.Client, first: a.name.Time, last: a.name.Time})
 		if v.holder == 0 && v.wait != final && now < a.since+int64(t.c.Connections.Hold) {
 			continue
 		}

@@ -35,27 +35,28 @@ const (
 // resolve asks the tiers in order; the first answer counts. Sockets of shared namespaces, NAT, sockets of the host
 // and published ports take their places between the two that there are. A container with the host's network has no address of its
 // own: its flows end at byLabel with ReasonHost, when the host's addresses are known. Direct calls, because a list of functions would
-// put every query on the heap.
-func (t *Table) resolve(q *query) (v verdict) {
-	_ = t.byAddress(q, &v) || t.byLabel(q, &v)
-	return v
+// put every query on the heap; by value, so that queries and verdicts stay in registers.
+func (t *Table) resolve(q query) verdict {
+	if v := t.byAddress(q); v.holder != 0 {
+		return v
+	}
+	return t.byLabel(q)
 }
 
 // byAddress asks the index. One holder over the whole interval is exact: first without, then with the tolerance for clocks that
 // differ. One that held the address for a part only is likely; of several the one with most overlap is a guess.
-func (t *Table) byAddress(q *query, a *verdict) bool {
+func (t *Table) byAddress(q query) verdict {
 	s := t.index.newest(q.addr)
 	if s == nil {
-		return false
+		return verdict{}
 	}
 	if s.from <= q.first && q.last < s.to && t.sees(q.exporter, s.holder) {
-		a.holder, a.method, a.confidence, a.ends = s.holder, MethodIP, Exact, s.to != forever
-		return true
+		return verdict{holder: s.holder, method: MethodIP, confidence: Exact, ends: s.to != forever}
 	}
 	slack := int64(t.c.Addresses.Tolerance)
 	hits := t.seen(q.exporter, t.index.find(q.addr, q.first, q.last, slack, t.hits[:0]))
 	if len(hits) == 0 {
-		return false
+		return verdict{}
 	}
 	for _, widen := range [2]int64{0, slack} {
 		n, one := 0, hit{}
@@ -65,8 +66,7 @@ func (t *Table) byAddress(q *query, a *verdict) bool {
 			}
 		}
 		if n == 1 {
-			a.holder, a.method, a.confidence, a.ends = one.holder, MethodIP, Exact, one.to != forever
-			return true
+			return verdict{holder: one.holder, method: MethodIP, confidence: Exact, ends: one.to != forever}
 		}
 		if n > 1 {
 			break
@@ -81,11 +81,10 @@ func (t *Table) byAddress(q *query, a *verdict) bool {
 			best, most = h.holder, o
 		}
 	}
-	a.holder, a.method, a.confidence, a.ends = best, MethodIP, Medium, true
 	if others {
-		a.method, a.confidence = MethodReused, Low
+		return verdict{holder: best, method: MethodReused, confidence: Low, ends: true}
 	}
-	return true
+	return verdict{holder: best, method: MethodIP, confidence: Medium, ends: true}
 }
 
 // seen drops holders that the exporter does not see.
@@ -109,7 +108,7 @@ func (t *Table) sees(x uint16, holder uint32) bool {
 }
 
 // byLabel says why there is nobody, and whether that may change.
-func (t *Table) byLabel(q *query, a *verdict) bool {
+func (t *Table) byLabel(q query) (a verdict) {
 	heard, behind := false, false
 	for i := range t.engines {
 		e := &t.engines[i]
@@ -135,7 +134,7 @@ func (t *Table) byLabel(q *query, a *verdict) bool {
 			a.wait = mayBind
 		}
 	}
-	return true
+	return a
 }
 
 // attribute decides both sides of a conn over its interval so far. It reports whether a better answer may be had by waiting.
@@ -143,8 +142,7 @@ func (t *Table) attribute(c *conn) bool {
 	var wait [2]patience
 	c.firm = true
 	for side := range c.ends {
-		q := query{c.ends[side], c.start, c.last, c.exporter}
-		a := t.resolve(&q)
+		a := t.resolve(query{c.ends[side], c.start, c.last, c.exporter})
 		t.give(c, side, a.holder)
 		c.firm = c.firm && !a.ends
 		c.how[side], c.sure[side], c.why[side], wait[side] = a.method, a.confidence, a.reason, a.wait
