@@ -48,7 +48,7 @@ func (r *AllowRule) check(now time.Time) error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if strings.TrimSpace(r.Owner) == "" || strings.TrimSpace(r.Comment) == "" {
-		bad("an allow rule needs an owner and a comment")
+		bad("an allow rule needs an owner and a comment: who expects this, and why (--comment)")
 	}
 	if r.Workload+r.Detector+r.Destination+r.Direction+r.Subject == "" && r.Port == 0 {
 		bad("an allow rule without any condition would hide everything")

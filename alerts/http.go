@@ -131,7 +131,7 @@ func checkURL(s string, linkLocal bool) error {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https"):
-		return errors.New("is no http or https address")
+		return errors.New("is no http or https address: write https://HOST/PATH")
 	case linkLocal:
 		return nil
 	}

@@ -14,7 +14,7 @@ var pages embed.FS
 // Page is one detection.
 type Page struct {
 	ID    string // the detector's
-	Title string // the first heading
+	Title string // the first heading, less the id
 	Text  string // Markdown, whole
 }
 
@@ -33,7 +33,7 @@ func Detections() ([]Page, error) {
 		page := Page{ID: strings.TrimSuffix(e.Name(), ".md"), Text: string(text)}
 		for line := range strings.Lines(page.Text) {
 			if title, ok := strings.CutPrefix(line, "# "); ok {
-				page.Title = strings.TrimSpace(title)
+				page.Title = strings.TrimSpace(strings.TrimPrefix(title, page.ID+":"))
 				break
 			}
 		}

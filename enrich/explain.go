@@ -39,7 +39,7 @@ func (t *Table) Explain(addr flow.Addr, port uint16, at int64) Explanation {
 	e := Explanation{Addr: addr, Port: port, At: at, Holders: t.holders(addr, at)}
 	a := t.resolve(query{addr: addr, first: at, last: at})
 	e.Method, e.Confidence = a.method, a.confidence
-	when := time.Unix(0, at).UTC().Format(time.RFC3339Nano)
+	when := time.Unix(0, at).UTC().Format("2006-01-02T15:04:05.999Z07:00") // finer than any clock that two machines share
 	if a.holder != 0 {
 		e.Container = t.roster.members[a.holder].c
 		e.Text = fmt.Sprintf("%s was %q (%s) at %s, by %s, confidence %s", addr, e.Container.Name, e.Container.Workload, when, e.Method, e.Confidence)

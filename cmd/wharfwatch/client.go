@@ -51,7 +51,11 @@ func dialMonitor(ctx context.Context, dataDir string) (*client, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reach the monitor on %s: %w", dataDir, err)
+		err = fmt.Errorf("reach the monitor on %s: %w", dataDir, err)
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w: only the user who runs it may, so run this as that user (sudo)", err)
+		}
+		return nil, err
 	}
 	conn.Close()
 	transport := &http.Transport{

@@ -76,18 +76,15 @@ func moment(s string, now time.Time) (time.Time, error) {
 // showExplanation writes the sentence, and everybody who is remembered for the address.
 func showExplanation(w io.Writer, e enrich.Explanation) {
 	fmt.Fprintln(w, clean(e.Text, false))
-	if e.Container != nil {
-		fmt.Fprintf(w, "by %s, confidence %s\n", e.Method, e.Confidence)
-	}
 	for _, h := range e.Holders {
 		until := "now"
 		if h.To != 0 {
-			until = alerts.Time(h.To).String()
+			until = readable(alerts.Time(h.To))
 		}
 		name := ""
 		if h.Container != nil {
 			name = h.Container.Name + " (" + h.Container.Workload + ")"
 		}
-		fmt.Fprintln(w, "  "+clean(fmt.Sprintf("%s to %s  %s  engine %s", alerts.Time(h.From), until, name, h.Engine), false))
+		fmt.Fprintln(w, "  "+clean(fmt.Sprintf("%s to %s  %s  engine %s", readable(alerts.Time(h.From)), until, name, h.Engine), false))
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/wharfwatch/wharfwatch/alerts"
+	"github.com/wharfwatch/wharfwatch/enrich"
 )
 
 func newIncidentsCommand(g *globals) *cobra.Command {
@@ -22,7 +23,7 @@ func newIncidentsCommand(g *globals) *cobra.Command {
 
 func newIncidentsList(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List incidents, newest first", Args: cobra.NoArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List incidents, the most severe first, then the newest", Args: cobra.NoArgs,
 		Example: "  wharfwatch incidents list\n  wharfwatch incidents list --state all --severity high -o jsonl",
 	}
 	out := g.outputFlag(cmd)
@@ -125,12 +126,12 @@ func (g *globals) showIncident(w io.Writer, i incidentCard) {
 	if i.Container.ID != "" {
 		line("container", "%s (%s) %.12s", i.Container.Name, i.Container.Image, i.Container.ID)
 	}
-	line("attributed", "by %s, confidence %s", i.Attribution.Method, i.Attribution.Confidence)
-	line("first seen", "%s (%s)", i.FirstSeen, g.ago(i.FirstSeen))
-	line("last seen", "%s (%s)", i.LastSeen, g.ago(i.LastSeen))
+	line("attributed", "by %s, confidence %s", byWhat(i.Attribution.Method), i.Attribution.Confidence)
+	line("first seen", "%s (%s)", readable(i.FirstSeen), g.ago(i.FirstSeen))
+	line("last seen", "%s (%s)", readable(i.LastSeen), g.ago(i.LastSeen))
 	line("ATT&CK", "%s", strings.Join(i.Attack, " "))
 	for _, f := range i.Findings {
-		fmt.Fprintf(w, "\n%s  %s  %s  score %.2f%s\n", clean(f.Time.String(), false), clean(f.Detector, false), f.Severity, f.Score, learning(f.Learning))
+		fmt.Fprintf(w, "\n%s  %s  %s  score %.2f%s\n", readable(f.Time), clean(f.Detector, false), f.Severity, f.Score, learning(f.Learning))
 		fmt.Fprintf(w, "  %s\n", clean(f.Summary, false))
 		for _, e := range evidence(f.Evidence) {
 			fmt.Fprintf(w, "  %s\n", clean(e, false))
@@ -160,6 +161,9 @@ func evidence(raw json.RawMessage) []string {
 			return out
 		}
 		text := []rune(string(value))
+		if string(value) == `""` {
+			continue // nothing is known of it
+		}
 		if len(text) > 120 {
 			text = append(text[:120], '…')
 		}
@@ -205,16 +209,27 @@ func (g *globals) ago(t alerts.Time) string {
 	if d < 0 {
 		d, suffix = -d, " from now"
 	}
+	unit, name := 24*time.Hour, "d"
 	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds%s", int(d.Seconds()), suffix)
-	case d < time.Hour:
-		return fmt.Sprintf("%dm%s", int(d.Minutes()), suffix)
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh%s", int(d.Hours()), suffix)
-	default:
-		return fmt.Sprintf("%dd%s", int(d.Hours()/24), suffix)
+	case d.Round(time.Second) < time.Minute:
+		unit, name = time.Second, "s"
+	case d.Round(time.Minute) < time.Hour:
+		unit, name = time.Minute, "m"
+	case d.Round(time.Hour) < 48*time.Hour:
+		unit, name = time.Hour, "h"
 	}
+	return fmt.Sprintf("%d%s%s", d.Round(unit)/unit, name, suffix)
+}
+
+// readable is a time for people: to the millisecond, which is finer than any clock that two machines share.
+func readable(t alerts.Time) string { return t.Std().Format("2006-01-02T15:04:05.999Z07:00") }
+
+// byWhat says how an incident's container is known. Where no flow had to be attributed it is the engine that named it.
+func byWhat(m enrich.Method) string {
+	if m == enrich.MethodNone {
+		return "the engine"
+	}
+	return m.String()
 }
 
 // user is who the history names: the person behind sudo where there is one.
@@ -240,18 +255,18 @@ type incidentCard struct {
 // showHistory writes what people did and who was told.
 func (g *globals) showHistory(w io.Writer, i incidentCard) {
 	if i.SilencedUntil != 0 {
-		fmt.Fprintf(w, "\nsilenced     until %s\n", i.SilencedUntil)
+		fmt.Fprintf(w, "\nsilenced     until %s\n", readable(i.SilencedUntil))
 	}
 	if len(i.History) > 0 {
 		fmt.Fprintln(w, "\nhistory")
 	}
 	for _, a := range i.History {
-		fmt.Fprintln(w, "  "+clean(strings.TrimSpace(fmt.Sprintf("%s  %s  %s  %s", a.At, a.Who, a.What, a.Why)), false))
+		fmt.Fprintln(w, "  "+clean(strings.TrimSpace(fmt.Sprintf("%s  %s  %s  %s", readable(a.At), a.Who, a.What, a.Why)), false))
 	}
 	if len(i.Deliveries) > 0 {
 		fmt.Fprintln(w, "\ntold")
 	}
 	for _, d := range i.Deliveries {
-		fmt.Fprintln(w, "  "+clean(strings.TrimSpace(fmt.Sprintf("%s  %s  %s  %s  %s", d.Created, d.Receiver, d.Transition, d.State, d.Reason)), false))
+		fmt.Fprintln(w, "  "+clean(strings.TrimSpace(fmt.Sprintf("%s  %s  %s  %s  %s", readable(d.Created), d.Receiver, d.Transition, d.State, d.Reason)), false))
 	}
 }

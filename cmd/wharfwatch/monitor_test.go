@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/wharfwatch/wharfwatch/configs"
+	"github.com/wharfwatch/wharfwatch/enrich"
 	"github.com/wharfwatch/wharfwatch/state"
 )
 
@@ -170,4 +172,30 @@ type saidOnce struct {
 func (w *saidOnce) Write(b []byte) (int, error) {
 	w.once.Do(func() { close(w.said) })
 	return len(b), nil
+}
+
+// TestAdoptionIsKept holds that what an engine ran at the first start is saved at once, whatever the interval: a crash soon after must
+// not adopt what was created meanwhile.
+func TestAdoptionIsKept(t *testing.T) {
+	m, err := open(t.Context(), quietConfig(t, "snapshot_interval=1h"), toBuffer(new(bytes.Buffer)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- m.run(ctx) }()
+	m.events <- enrich.Event{Kind: enrich.Synced, Engine: "local", Time: time.Now().UnixNano()}
+	deadline := time.Now().Add(20 * time.Second)
+	for kept := 0; kept == 0; {
+		if _, err := m.db.LoadSnapshots(func(state.Snapshot) error { kept++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was saved")
+		}
+	}
+	end()
+	if err := errors.Join(<-done, m.db.Close()); err != nil {
+		t.Error(err)
+	}
 }

@@ -111,6 +111,9 @@ func (m *monitor) watch(ended <-chan struct{}) {
 			m.advanceTo(arrival)
 		case ev := <-m.events:
 			m.event(&ev)
+			if ev.Kind == enrich.Synced {
+				m.saver.next = time.Now() // what was adopted is known soon: a crash must not adopt again what came meanwhile
+			}
 		case ask := <-m.asks:
 			ask()
 		case now := <-every.C:

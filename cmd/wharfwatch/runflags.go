@@ -76,10 +76,10 @@ func (f *runFlags) load(g *globals) (*configs.Config, error) {
 	}
 	var problems configs.Problems
 	c.Alerts.Validate(func(path, message string) {
-		problems = append(problems, configs.Problem{Path: "alerts." + path, Message: message})
+		problems = append(problems, configs.Problem{Path: "alerts." + path, Message: "alerts." + path + ": " + message})
 	})
 	c.Enrich.Validate(func(path, message string) {
-		problems = append(problems, configs.Problem{Path: "enrich." + path, Message: message})
+		problems = append(problems, configs.Problem{Path: "enrich." + path, Message: "enrich." + path + ": " + message})
 	})
 	if len(problems) > 0 {
 		return nil, usage(problems)
