@@ -6,7 +6,7 @@ import "math"
 
 const (
 	decayStep = 1. / 32
-	decayEnd  = farthest / 2
+	decayEnd  = farthest * farthest / 2
 )
 
 var decays = func() (table [decayEnd/decayStep + 2]float64) {
@@ -31,28 +31,19 @@ func decay(x float64) float64 {
 	return math.Exp(-x)
 }
 
-// product is the logarithm of a product, with one logarithm for many factors. The zero value is 1.
-type product struct{ logs, rest float64 }
-
-// times multiplies with v to the power of n; a factor below faint counts as that.
-func (p *product) times(v, n float64) {
-	v = max(v, faint)
-	if n != 1 {
-		p.logs += n * math.Log(v)
-		return
+// logProduct is Σ times·ln(v), with one logarithm for many of the values that came once. They lie between faint and 1/faint.
+func logProduct(values, times []float64) (logs float64) {
+	times = times[:len(values)]
+	product := 1.
+	for i, v := range values {
+		if times[i] != 1 {
+			logs += times[i] * math.Log(v)
+			continue
+		}
+		if product *= v; product < faint || product > 1/faint {
+			logs += math.Log(product)
+			product = 1
+		}
 	}
-	if p.rest == 0 {
-		p.rest = 1
-	}
-	if p.rest *= v; p.rest < faint || p.rest > 1/faint {
-		p.logs += math.Log(p.rest)
-		p.rest = 1
-	}
-}
-
-func (p *product) log() float64 {
-	if p.rest == 0 {
-		return p.logs
-	}
-	return p.logs + math.Log(p.rest)
+	return logs + math.Log(product)
 }

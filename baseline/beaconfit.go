@@ -3,6 +3,7 @@ package baseline
 import (
 	"math"
 	"slices"
+	"sort"
 )
 
 // maxIntervals is how many of the newest intervals a fit looks at.
@@ -23,11 +24,13 @@ type BeaconFit struct {
 // Scratch is the working memory of FitBeacon. One goroutine at a time.
 type Scratch struct {
 	sorted  [maxIntervals]float64
-	samples [maxIntervals]sample
+	at      [maxIntervals]float64 // the different intervals, ascending: a good timer has few
+	times   [maxIntervals]float64 // how often each came
+	null    [maxIntervals]float64 // density of each under h0
+	total   [maxIntervals]float64 // density of each under the mixture, then what it is divided by
+	flat    [maxIntervals]float64 // density of each with a flat-topped component
+	density [maxMissed][maxIntervals]float64
 }
-
-// sample is an interval, how often it came, and its density under the null. A good timer has few different ones.
-type sample struct{ at, times, null float64 }
 
 // fitFloors are the absolute times in the model, in seconds. They are fields so that a test can scale time.
 type fitFloors struct{ sd float64 }
@@ -40,9 +43,10 @@ const (
 	longFit   = 64     // intervals from which on three multiples do: a fourth lets cache-expiry traffic pass for missed beats
 	minFit    = 5      // intervals
 	alike     = .02    // share by which two starts may differ and be tried once
+	same      = .0001   // share by which the parameters of two starts that meet may differ
 	settled   = .01    // gain of a round, in nats, below which the next one is the last; on the grid this changes nothing
 	faint     = 1e-150 // densities below count as this
-	farthest  = 36.0   // z² beyond which a component adds nothing (e^-18)
+	farthest  = 6.0    // standard deviations beyond which a component adds nothing (e^-18)
 )
 
 // FitBeacon compares two explanations of intervals (seconds, more than gap each, at most 127 are read): a sleep of one length with
@@ -77,15 +81,16 @@ func fitBeacon(d []float64, gap float64, floors fitFloors, s *Scratch) BeaconFit
 	sorted := s.sorted[:len(d)]
 	copy(sorted, d)
 	slices.Sort(sorted)
-	samples := s.samples[:0]
+	m := 0
 	for i, v := range sorted {
 		if i > 0 && v == sorted[i-1] {
-			samples[len(samples)-1].times++
+			s.times[m-1]++
 			continue
 		}
-		samples = append(samples, sample{at: v, times: 1})
+		s.at[m], s.times[m] = v, 1
+		m++
 	}
-	ll0 := nullLogLikelihood(samples, n, sum/n)
+	ll0 := nullLogLikelihood(s.at[:m], s.times[:m], s.null[:m], n, sum/n)
 
 	best := math.Inf(-1)
 	starts := [fitStarts]float64{denseMedian(sorted), sorted[len(sorted)/2], sorted[len(sorted)/4]}
@@ -93,7 +98,10 @@ func fitBeacon(d []float64, gap float64, floors fitFloors, s *Scratch) BeaconFit
 		if start <= 0 || slices.ContainsFunc(starts[:i], func(o float64) bool { return math.Abs(o-start) <= alike*start }) {
 			continue
 		}
-		f, ll := em(samples, n, sum, start, floors)
+		f, ll, ok := s.em(m, n, sum, start, floors, &fit)
+		if !ok {
+			continue
+		}
 		v := ll - ll0
 		if v > 0 {
 			v *= timeGate(f.TimeShare)
@@ -121,32 +129,30 @@ func truncation(n, sum, gap float64) float64 {
 	return max(0, n*math.Log(sum/n)-n*math.Log(rest))
 }
 
-// nullLogLikelihood writes h0 of every interval to samples and returns the sum of its logarithms.
-func nullLogLikelihood(samples []sample, n, mean float64) float64 {
+// nullLogLikelihood writes h0 of every different interval to density and returns the sum of the logarithms over all n.
+func nullLogLikelihood(at, times, density []float64, n, mean float64) float64 {
 	logs, squares := 0., 0.
-	for i := range samples {
-		v := &samples[i]
-		v.null = math.Log(v.at) // for now
-		logs += v.times * v.null
+	for i, v := range at {
+		l := math.Log(v)
+		density[i] = l // for now
+		logs += times[i] * l
 	}
 	mu := logs / n
-	for _, v := range samples {
-		squares += v.times * (v.null - mu) * (v.null - mu)
+	for i, l := range density {
+		squares += times[i] * (l - mu) * (l - mu)
 	}
 	sd := max(.7, math.Sqrt(squares/n))
 	lognormal := -logs - n*math.Log(sd*math.Sqrt(2*math.Pi)) - squares/(2*sd*sd)
 	exponential := -n*math.Log(mean) - n
 	if exponential >= lognormal {
-		for i := range samples {
-			v := &samples[i]
-			v.null = decay(v.at/mean) / mean
+		for i, v := range at {
+			density[i] = decay(v/mean) / mean
 		}
 		return exponential
 	}
-	for i := range samples {
-		v := &samples[i]
-		z := (v.null - mu) / sd
-		v.null = decay(z*z/2) / (v.at * sd * math.Sqrt(2*math.Pi))
+	for i, v := range at {
+		z := (density[i] - mu) / sd
+		density[i] = decay(z*z/2) / (v * sd * math.Sqrt(2*math.Pi))
 	}
 	return lognormal
 }
@@ -177,16 +183,15 @@ const (
 	flatWide = 8.753758
 )
 
-// component is one multiple of the period in the mixture, and in what share of every interval it was last seen.
+// component is one multiple of the period in the mixture.
 type component struct {
-	mean, inverse, height     float64 // inverse of the standard deviation; density at the mean
-	density                   float64 // at the interval in hand
-	weight, weighted, squares float64 // Σ share, Σ share · interval, Σ share · (interval - mean)²
+	mean, inverse, height float64 // inverse of the standard deviation; density at the mean
+	from, to              int     // the different intervals that it reaches
 }
 
-// em fits the mixture from one start by expectation maximisation. The likelihood and the time share it returns are those of the
-// last round's parameters.
-func em(samples []sample, n, sum, start float64, floors fitFloors) (fit BeaconFit, ll float64) {
+// em fits the mixture to the m different intervals from one start by expectation maximisation. The likelihood and the time share it
+// returns are those of the last round's parameters. It gives up when it comes to where found has been.
+func (s *Scratch) em(m int, n, sum, start float64, floors fitFloors, found *BeaconFit) (fit BeaconFit, ll float64, ok bool) {
 	period, sd, eps, miss := start, .2*start, .15, .1
 	var room [maxMissed]component
 	multiples := room[:]
@@ -195,63 +200,43 @@ func em(samples []sample, n, sum, start float64, floors fitFloors) (fit BeaconFi
 	}
 	before, last := math.Inf(-1), false
 	for round := 1; ; round++ {
+		if met(found.Period, period) && met(found.RelSD*found.Period, sd) && met(found.Miss, miss) && met(found.NullShare, eps) {
+			return fit, ll, false
+		}
 		last = last || round == fitRounds
+		for i, v := range s.null[:m] {
+			s.total[i] = eps * v
+		}
 		share := (1 - eps) * (1 - miss)
 		flat := share * flatTop / sd
 		for k := range multiples {
 			inverse := 1 / (sd * rootOf[k+1])
 			multiples[k] = component{mean: float64(k+1) * period, inverse: inverse, height: share * normalise * inverse}
+			s.expect(&multiples[k], s.density[k][:m])
 			share *= miss
 		}
-		var mixed, flattened product
-		for i := range samples {
-			v := &samples[i]
-			foreign := eps * v.null
-			total := foreign
-			for k := range multiples {
-				c := &multiples[k]
-				z := (v.at - c.mean) * c.inverse
-				c.density = 0
-				if z *= z; z < farthest {
-					c.density = c.height * decaySoon(z/2)
-					total += c.density
-				}
-			}
-			mixed.times(total, v.times)
-			if last {
-				z := (v.at - period) / sd
-				flattened.times(total-multiples[0].density+flat*decay(z*z*z*z/flatWide), v.times)
-			}
-			inv := v.times / total
-			for k := range multiples {
-				c := &multiples[k]
-				if c.density == 0 {
-					continue
-				}
-				g, off := c.density*inv, v.at-c.mean
-				c.weight += g
-				c.weighted += g * v.at
-				c.squares += g * off * off
-			}
-		}
-		ll = mixed.log()
+		ll = logProduct(s.total[:m], s.times[:m])
 		gain := ll - before
 		before = ll
 		if last {
-			ll = max(ll, flattened.log())
+			ll = max(ll, s.flatTopped(m, &multiples[0], flat))
+		}
+		for i, v := range s.times[:m] {
+			s.total[i] = v / s.total[i]
 		}
 		var weight, weighted, spread, steps, support float64
-		for k := range multiples {
-			c, k := &multiples[k], float64(k+1)
-			weight += c.weight
-			weighted += c.weighted / k
-			spread += c.squares / k
-			steps += c.weight * k
-			support += c.weighted
+		for i := range multiples {
+			w, sum, squares := s.maximise(&multiples[i], s.density[i][:m])
+			k := float64(i + 1)
+			weight += w
+			weighted += sum / k
+			spread += squares / k
+			steps += w * k
+			support += sum
 		}
 		fit = BeaconFit{Period: period, RelSD: sd / period, Miss: miss, NullShare: eps, TimeShare: support / sum}
 		if weight < 1 || last {
-			return fit, ll
+			return fit, ll, true
 		}
 		period = weighted / weight
 		sd = min(max(math.Sqrt(spread/weight), max(floors.sd, .003*period)), max(.35*period, floors.sd))
@@ -259,4 +244,48 @@ func em(samples []sample, n, sum, start float64, floors fitFloors) (fit BeaconFi
 		miss = min(max(1-weight/steps, .005), .6)
 		last = round > minRounds && gain < settled
 	}
+}
+
+func met(a, b float64) bool { return math.Abs(a-b) <= same*b }
+
+// expect adds the density of a component to the total of every interval in its reach.
+func (s *Scratch) expect(c *component, density []float64) {
+	all := s.at[:len(density)]
+	reach := farthest / c.inverse
+	c.from = sort.SearchFloat64s(all, c.mean-reach)
+	c.to = c.from + sort.SearchFloat64s(all[c.from:], c.mean+reach)
+	at, density, total := all[c.from:c.to], density[c.from:c.to], s.total[c.from:c.to]
+	for i, v := range at {
+		z := (v - c.mean) * c.inverse
+		p := c.height * decaySoon(z*z/2)
+		density[i] = p
+		total[i] += p
+	}
+}
+
+// maximise returns the component's share in all intervals: how many, their sum, and their squared distances from its mean.
+func (s *Scratch) maximise(c *component, density []float64) (weight, sum, squares float64) {
+	at, density, share := s.at[c.from:c.to], density[c.from:c.to], s.total[c.from:c.to]
+	off := 0.
+	for i, v := range at {
+		p, d := density[i]*share[i], v-c.mean
+		weight += p
+		off += p * d
+		squares += p * d * d
+	}
+	return weight, weight*c.mean + off, squares
+}
+
+// flatTopped is the log likelihood with a flat-topped component c in place of the bell.
+func (s *Scratch) flatTopped(m int, c *component, top float64) float64 {
+	flat := s.flat[:m]
+	copy(flat, s.total[:m])
+	for i := c.from; i < c.to; i++ {
+		flat[i] -= s.density[0][i]
+	}
+	for i, v := range s.at[:m] {
+		z := (v - c.mean) * c.inverse
+		flat[i] = max(faint, flat[i]+top*decay(z*z*z*z/flatWide))
+	}
+	return logProduct(flat, s.times[:m])
 }
