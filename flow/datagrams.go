@@ -69,7 +69,11 @@ func (f *Datagrams) Run(ctx context.Context, emit func(*Batch)) error {
 		}
 		size := copy(buf[:datagramSize], payload)
 		clear(buf[size : size+slack])
-		f.decoder.datagram(buf, size, info.CaptureLength < info.Length, from, info.Timestamp.UnixNano())
+		arrival := info.Timestamp.UnixNano()
+		if arrival-f.decoder.opened > holdBatch { // as live: event time must not wait for a full batch
+			f.decoder.flush()
+		}
+		f.decoder.datagram(buf, size, info.CaptureLength < info.Length, from, arrival)
 	}
 	return nil
 }

@@ -9,8 +9,12 @@ import (
 	"io"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/google/gopacket/pcapgo"
 )
 
 var update = flag.Bool("update-netflow", false, "write the golden records of the exporter fixtures")
@@ -138,5 +142,32 @@ func TestDatagramsConfigured(t *testing.T) {
 	}
 	if err := s.Configure(Config{Sampling: []SamplingRate{{"nowhere", 50}}}); err == nil {
 		t.Error("a prefix that is none")
+	}
+}
+
+// Datagrams of a file are handed over by their times, as live, and not when a batch is full: event time must not pass over what lies
+// between them.
+func TestDatagramsBatches(t *testing.T) {
+	head, err := os.ReadFile("testdata/softflowd-v5.pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := bytes.NewBuffer(head[:24:24])
+	frames := []time.Duration{0, 10 * time.Millisecond, time.Second, time.Minute, time.Minute + 15*time.Millisecond, time.Hour}
+	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	w := pcapgo.NewWriter(file)
+	for i, at := range frames {
+		f := serialize(t, ethernet(layers.EthernetTypeIPv4), ip4(layers.IPProtocolUDP), udp(1000, 2055), gopacket.Payload(v5(uint32(i), 1000, 0, 1)))
+		if err := w.WritePacket(gopacket.CaptureInfo{Timestamp: start.Add(at), CaptureLength: len(f), Length: len(f)}, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []int
+	err = OpenDatagrams("file", file, NewPool(1), newLab(t, Config{}).set).Run(context.Background(), func(b *Batch) {
+		got = append(got, len(b.Records))
+		b.Free()
+	})
+	if diff := cmp.Diff([]int{2, 1, 2, 1}, got); diff != "" || err != nil {
+		t.Errorf("records by batch (-want +got):\n%s%v", diff, err)
 	}
 }
