@@ -67,7 +67,7 @@ func (m *monitor) assemble(ctx context.Context, g *globals) error {
 		}
 		m.stream = &recorder{w: w, log: m.log}
 	}
-	if err := m.recall(ctx, store); err != nil {
+	if err := m.recall(store); err != nil {
 		return err
 	}
 	if err := m.openInputs(g); err != nil {
@@ -157,7 +157,7 @@ func (e *engine) inventory(path string) (containers int, err error) {
 
 // recall restores the baselines, and says for how long nobody watched. What the last run learned after its last snapshot is lost if it did
 // not end by itself: at most the snapshot interval. All of it is a gap: a beat missed in it is no evidence.
-func (m *monitor) recall(ctx context.Context, store *alerts.Store) error {
+func (m *monitor) recall(store *alerts.Store) error {
 	if m.stream != nil {
 		saved, err := store.Load(m.config.Alerts.MaxIncidents)
 		if err != nil {

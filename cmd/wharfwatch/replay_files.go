@@ -93,12 +93,12 @@ func (r *replay) capture(ctx context.Context, name, format string, in io.Reader,
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w: the file was cut off before its first packet ended: copy or capture it again", err)
 	case err == nil && ctx.Err() != nil:
-		return interrupted
+		return errInterrupted
 	}
 	return err
 }
 
-var interrupted = errors.New("replay: interrupted; what is printed is what was found until then, and nothing was learned")
+var errInterrupted = errors.New("replay: interrupted; what is printed is what was found until then, and nothing was learned")
 
 // untranslated says of whom data came without the template that explains it.
 func (r *replay) untranslated(name string, source *flow.Datagrams) {

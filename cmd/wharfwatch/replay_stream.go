@@ -23,7 +23,7 @@ func (r *replay) recorded(ctx context.Context, name string, stream *flow.StreamR
 	defer func() { r.taken += r.records - before }()
 	for n := 0; ; n++ {
 		if n%1024 == 0 && ctx.Err() != nil {
-			return interrupted
+			return errInterrupted
 		}
 		tag, payload, err := stream.Next()
 		if errors.Is(err, io.EOF) {
