@@ -18,7 +18,11 @@ import (
 // Any interleaving of findings, triage, rules, silences, restarts and failing vendors: one opening of an incident opens at most once at
 // a receiver that deduplicates by the key, triggers come before resolves, and every message handed over is accounted for.
 func TestInterleavings(t *testing.T) {
-	for seed := range uint64(6) {
+	seeds := uint64(6)
+	if testing.Short() {
+		seeds = 1
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { interleave(t, rand.New(rand.NewPCG(seed, 7))) })
 		})

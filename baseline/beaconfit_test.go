@@ -15,6 +15,9 @@ var gridFloors = []float64{.946, .832, .830}
 // TestFitBeaconGrid draws the whole benchmark from ten seeds: no aperiodic key may reach LLR 6, the mean recall stays above its floor,
 // and the period of what is found is right.
 func TestFitBeaconGrid(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the benchmark from ten seeds")
+	}
 	for i, w := range gridWindows {
 		t.Run(fmt.Sprintf("%.0fh", w.length/3600), func(t *testing.T) {
 			t.Parallel()

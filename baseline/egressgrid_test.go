@@ -61,6 +61,9 @@ func egressTold(c EgressSpike, bins []float64) (told []int) {
 // TestEgressGrid holds the floors of the egress benchmark: 120 containers of 21 days, without absolute floors, so that the statistics
 // alone are judged. A hit is told between the beginning of the attack and an hour after its end; chance is what the twin tells then.
 func TestEgressGrid(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: weeks of 120 containers")
+	}
 	c := defaultEgressSpike()
 	c.FloorBytes, c.FloorRatio, c.PriorFactor = 1, 1, 1e12
 	const containers = 120

@@ -314,7 +314,7 @@ func (r *recorder) WriteHeader(status int) { r.status = status }
 // TestSlowHeaders holds that a client that never ends its request is dropped.
 func TestSlowHeaders(t *testing.T) {
 	if testing.Short() {
-		t.Skip("waits for the header timeout")
+		t.Skip("-short: waits for the header timeout")
 	}
 	s := start(t, "127.0.0.1:0", Deps{})
 	conn, err := net.Dial("tcp", s.Addr().String())

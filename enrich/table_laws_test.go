@@ -232,7 +232,7 @@ func (n *null) Name(*Name) {}
 // A container that sprays tuples evicts its own, never an established connection of another, and nothing grows.
 func TestSprayIsBounded(t *testing.T) {
 	if testing.Short() {
-		t.Skip("a million records")
+		t.Skip("-short: a million records")
 	}
 	const most = 40_000
 	r := newRig(func(c *Config) { c.Connections.Max = most })

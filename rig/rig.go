@@ -62,7 +62,7 @@ type Rig struct {
 func Start(t testing.TB, o Options) *Rig {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("rig: a private docker engine is not for -short")
+		t.Skip("-short: starts a private docker engine")
 	}
 	if lacking := lacks(); lacking != "" {
 		if os.Getenv("CI") == "true" {

@@ -139,7 +139,7 @@ func captureChecks(c flow.Config) []console.Check {
 		missing = "fail"
 	}
 	out := console.Check{State: "ok", What: "capture", Reason: "CAP_NET_RAW is there"}
-	if !capable(unix.CAP_NET_RAW) {
+	if !capable(capNetRaw) {
 		out = console.Check{
 			State: missing, What: "capture", Reason: "this user may not capture: CAP_NET_RAW is missing",
 			Fix: "run as root, or setcap cap_net_raw+ep on the binary, or --interface off",
@@ -169,6 +169,12 @@ func captureChecks(c flow.Config) []console.Check {
 	return checks
 }
 
+// Numbers of https://github.com/torvalds/linux/blob/master/include/uapi/linux/capability.h.
+const (
+	capNetAdmin = 12
+	capNetRaw   = 13
+)
+
 // capable reads the effective capabilities of this process (proc_pid_status(5), CapEff).
 func capable(bit uint) bool {
 	text, err := os.ReadFile("/proc/self/status")
@@ -190,7 +196,7 @@ func bufferCheck(c flow.Config) console.Check {
 	if turnedOff(c.Netflow) {
 		return console.Check{State: "off", What: "receive buffer", Reason: "flow.netflow is off"}
 	}
-	if capable(unix.CAP_NET_ADMIN) {
+	if capable(capNetAdmin) {
 		check.Reason = fmt.Sprintf("%d KiB can be forced: CAP_NET_ADMIN is there", c.ReceiveBufferBytes>>10)
 		return check
 	}

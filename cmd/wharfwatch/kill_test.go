@@ -31,7 +31,7 @@ const (
 // and learning may lose the snapshot interval, no more, and must say so.
 func TestKill(t *testing.T) {
 	if testing.Short() {
-		t.Skip("killing the monitor again and again is not short")
+		t.Skip("-short: kills the monitor again and again")
 	}
 	kills := 20
 	if n, err := strconv.Atoi(os.Getenv("WHARFWATCH_KILLS")); err == nil {

@@ -24,7 +24,7 @@ import (
 // exports in three versions, and by tcpdump. Each way of watching must name the container, and none may invent anything.
 func TestLive(t *testing.T) {
 	if testing.Short() {
-		t.Skip("the live scene is not short")
+		t.Skip("-short: the scene takes minutes")
 	}
 	s := newScene(t)
 
