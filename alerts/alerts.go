@@ -107,6 +107,15 @@ type Attribution struct {
 	Confidence enrich.Confidence `json:"confidence"`
 }
 
+// String is for people. Where no flow had to be attributed, the engine itself named the container.
+func (a Attribution) String() string {
+	how := a.Method.String()
+	if a.Method == enrich.MethodNone {
+		how = "the engine"
+	}
+	return "by " + how + ", confidence " + a.Confidence.String()
+}
+
 // Finding is one finding as incidents list it and `replay --findings` prints it (NewFinding then adds the last three fields).
 type Finding struct {
 	ID       string            `json:"id"`

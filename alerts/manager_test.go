@@ -544,7 +544,7 @@ func TestStuckJournal(t *testing.T) {
 	if err := m.Healthy(); err == nil || !strings.Contains(err.Error(), "disk full") {
 		t.Errorf("healthy says %v", err)
 	}
-	if _, err := m.Ack(m.Incidents()[0].ID, "ana", ""); !errors.Is(err, errUndurable) {
+	if _, err := m.Ack(m.Incidents()[0].ID, "ana", ""); !errors.Is(err, ErrUndurable) {
 		t.Errorf("an acknowledgement that is not durable: %v", err)
 	}
 	j.mu.Lock()

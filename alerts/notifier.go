@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/wharfwatch/wharfwatch/baseline"
+	"github.com/wharfwatch/wharfwatch/enrich"
 )
 
 // Notifier speaks one vendor's language. It sends nothing itself.
@@ -132,7 +133,7 @@ func Sample() Incident {
 	in := Incident{
 		ID: "0000000000000000", State: Open, FirstSeen: first, LastSeen: last, Workload: "compose:shop/worker",
 		Container:   Container{ID: strings.Repeat("0", 64), Name: "shop-worker-1", Image: "acme/worker:1.8"},
-		Attribution: Attribution{},
+		Attribution: Attribution{Method: enrich.MethodIP, Confidence: enrich.Exact},
 		Generation:  1, Count: 1,
 		Findings: []Finding{{
 			ID: "test", Detector: "beacon", Time: last, LastSeen: last, Subject: "203.0.113.9:443/tcp", Score: .97, Severity: baseline.High, Count: 1,

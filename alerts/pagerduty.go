@@ -138,7 +138,7 @@ func pagerDetails(m *Message) map[string]any {
 	d := map[string]any{
 		"incident": in.ID, "generation": in.Generation, "reason": cut(clean(m.Reason), pagerField), "workload": cut(clean(in.Workload), pagerSummary),
 		"container": cut(clean(in.Container.Name), pagerSummary), "container_id": cut(clean(in.Container.ID), pagerField),
-		"image": cut(clean(in.Container.Image), pagerSummary), "attribution": in.Attribution.Method.String() + ", " + in.Attribution.Confidence.String(),
+		"image": cut(clean(in.Container.Image), pagerSummary), "attribution": in.Attribution.String(),
 		"confidence": in.Confidence, "first_seen": in.FirstSeen, "last_seen": in.LastSeen, "attack": cut(clean(strings.Join(in.Attack, ", ")), pagerSummary), "findings": stories,
 	}
 	if f := in.Strongest(); f != nil {

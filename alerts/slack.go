@@ -169,7 +169,7 @@ func slackFields(in *Incident) []slackString {
 		{"Workload", in.Workload},
 		{"Container", in.Container.Name},
 		{"Image", in.Container.Image},
-		{"Attribution", in.Attribution.Method.String() + ", " + in.Attribution.Confidence.String()},
+		{"Attribution", in.Attribution.String()},
 		{"Confidence", fmt.Sprintf("%.0f %%", in.Confidence*100)},
 		{"ATT&CK", strings.Join(in.Attack, ", ")},
 		{"First seen", in.FirstSeen.Std().Format(time.DateTime + " UTC")},

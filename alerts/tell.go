@@ -178,8 +178,8 @@ func (m *Manager) wait(w *waiting, most time.Duration) bool {
 
 const personWait = 5 * time.Second
 
-// errUndurable is what a person hears whose change holds in memory only.
-var errUndurable = errors.New("it holds now, but is not durable yet: the state file does not take changes, see healthz")
+// ErrUndurable is what a person hears whose change holds in memory only.
+var ErrUndurable = errors.New("it holds now, but is not durable yet: the state file does not take changes, see wharfwatch doctor")
 
 // change runs what a person asked for and returns when it is durable.
 func (m *Manager) change(do func(c *Change) error) error {
@@ -192,7 +192,7 @@ func (m *Manager) change(do func(c *Change) error) error {
 	w, ok := m.commit(c)
 	m.mu.Unlock()
 	if !ok || !m.wait(w, personWait) {
-		return errUndurable
+		return ErrUndurable
 	}
 	return nil
 }

@@ -91,6 +91,8 @@ func refuse(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, alerts.ErrNotFound), errors.Is(err, ErrNoReceiver):
 		problem(w, http.StatusNotFound, err.Error())
+	case errors.Is(err, alerts.ErrUndurable):
+		problem(w, http.StatusServiceUnavailable, err.Error())
 	default:
 		problem(w, http.StatusUnprocessableEntity, err.Error())
 	}

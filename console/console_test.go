@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +21,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/wharfwatch/wharfwatch/alerts"
 	"github.com/wharfwatch/wharfwatch/baseline"
 	"github.com/wharfwatch/wharfwatch/enrich"
 	"github.com/wharfwatch/wharfwatch/flow"
@@ -326,5 +329,19 @@ func TestSlowHeaders(t *testing.T) {
 	conn.SetReadDeadline(time.Now().Add(20 * time.Second))
 	if b, err := io.ReadAll(conn); err != nil {
 		t.Errorf("the connection stays open: %q %v", b, err)
+	}
+}
+
+// TestUndurable holds that a change that is not durable is the monitor's trouble, not the caller's.
+func TestUndurable(t *testing.T) {
+	for err, want := range map[error]int{
+		alerts.ErrUndurable: http.StatusServiceUnavailable, alerts.ErrNotFound: http.StatusNotFound,
+		ErrNoReceiver: http.StatusNotFound, errors.New("no such verdict"): http.StatusUnprocessableEntity,
+	} {
+		w := httptest.NewRecorder()
+		refuse(w, fmt.Errorf("ack: %w", err))
+		if w.Code != want {
+			t.Errorf("%v: status %d, want %d", err, w.Code, want)
+		}
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/wharfwatch/wharfwatch/alerts"
-	"github.com/wharfwatch/wharfwatch/enrich"
 )
 
 func newIncidentsCommand(g *globals) *cobra.Command {
@@ -126,7 +125,7 @@ func (g *globals) showIncident(w io.Writer, i incidentCard) {
 	if i.Container.ID != "" {
 		line("container", "%s (%s) %.12s", i.Container.Name, i.Container.Image, i.Container.ID)
 	}
-	line("attributed", "by %s, confidence %s", byWhat(i.Attribution.Method), i.Attribution.Confidence)
+	line("attributed", "%s", i.Attribution)
 	line("first seen", "%s (%s)", readable(i.FirstSeen), g.ago(i.FirstSeen))
 	line("last seen", "%s (%s)", readable(i.LastSeen), g.ago(i.LastSeen))
 	line("ATT&CK", "%s", strings.Join(i.Attack, " "))
@@ -223,14 +222,6 @@ func (g *globals) ago(t alerts.Time) string {
 
 // readable is a time for people: to the millisecond, which is finer than any clock that two machines share.
 func readable(t alerts.Time) string { return t.Std().Format("2006-01-02T15:04:05.999Z07:00") }
-
-// byWhat says how an incident's container is known. Where no flow had to be attributed it is the engine that named it.
-func byWhat(m enrich.Method) string {
-	if m == enrich.MethodNone {
-		return "the engine"
-	}
-	return m.String()
-}
 
 // user is who the history names: the person behind sudo where there is one.
 func (g *globals) user() string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/wharfwatch/wharfwatch/alerts"
@@ -22,12 +23,17 @@ func notifyDeps(c *configs.Config, store *alerts.Store) (console.Notify, error) 
 		return console.Notify{}, err
 	}
 	find := func(name string) (*alerts.Receiver, error) {
+		var known []string
 		for _, r := range receivers {
 			if r.Name == name {
 				return r, nil
 			}
+			known = append(known, r.Name)
 		}
-		return nil, fmt.Errorf("%w: %q", console.ErrNoReceiver, name)
+		if known == nil {
+			return nil, fmt.Errorf("%w: %q; none is configured", console.ErrNoReceiver, name)
+		}
+		return nil, fmt.Errorf("%w: %q; known here are %s", console.ErrNoReceiver, name, strings.Join(known, ", "))
 	}
 	return console.Notify{
 		Receivers: func() (out []console.Receiver) {
@@ -67,11 +73,16 @@ func notifyDeps(c *configs.Config, store *alerts.Store) (console.Notify, error) 
 					ids = append(ids, d.ID)
 				}
 			}
-			for _, id := range ids {
+			var refused []error
+			for _, id := range ids { // one that cannot go again does not keep the rest
 				if err := store.Retry(ctx, id, time.Now()); err != nil {
-					return n, err
+					refused = append(refused, err)
+					continue
 				}
 				n++
+			}
+			if refused != nil {
+				return n, fmt.Errorf("%d queued again, %d not: %w", n, len(refused), errors.Join(refused...))
 			}
 			return n, nil
 		},
