@@ -84,6 +84,7 @@ type beacon struct {
 	env       *env
 	site      []netip.Prefix
 	sets      []*keySet // by workload index
+	index     *seriesIndex
 	dirty     []*keySet // changed, oldest change first
 	gone      []string  // workloads forgotten
 	known     *prevalence
@@ -108,7 +109,7 @@ type beacon struct {
 func newBeacon(c Beacon, env *env) *beacon {
 	set := env.set
 	b := &beacon{
-		c: c, env: env, known: newPrevalence(2*c.MaxKeys, set),
+		c: c, env: env, known: newPrevalence(2*c.MaxKeys, set), index: newSeriesIndex(),
 		keysGauge:      set.NewGauge(`wharfwatch_baseline_keys{table="beacon"}`, nil),
 		backlog:        set.NewGauge("wharfwatch_baseline_beacon_backlog", nil),
 		admitted:       set.NewCounter(`wharfwatch_baseline_admitted_total{table="beacon"}`),
@@ -142,7 +143,7 @@ func (b *beacon) Flow(f *enrich.Flow) {
 	}
 	k := b.setOf(b.env.w)
 	key := destKey{f.Peer, f.PeerPort, f.Proto}
-	s := k.keys[key]
+	s := k.at(key)
 	if f.Kind&enrich.Open != 0 {
 		if s == nil || f.PeerName != s.name && f.PeerName != "" {
 			if s = b.find(k, s, key, f); s == nil {

@@ -76,7 +76,7 @@ func (b *beacon) admit(k *keySet, key destKey, f *enrich.Flow, first int64) *ser
 
 // alias leads another address to a series.
 func (b *beacon) alias(k *keySet, key destKey, s *series) {
-	if k.keys[key] == s {
+	if k.at(key) == s {
 		return
 	}
 	if len(s.addrs) == maxAliases {
@@ -123,7 +123,7 @@ func (b *beacon) setOf(w *workload) *keySet {
 	}
 	k := b.sets[w.index]
 	if k == nil {
-		k = newKeySet(w)
+		k = newKeySet(w, b.index)
 		b.sets[w.index] = k
 	}
 	return k

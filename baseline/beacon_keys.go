@@ -33,7 +33,7 @@ const (
 // overwrites. Within the quota, series of fewer than six beats give way first, the longest unused before the others.
 type keySet struct {
 	w       *workload
-	keys    map[destKey]*series
+	index   *seriesIndex // of all sets
 	names   map[nameKey]*series
 	door    [doorSlots]knocker
 	young   seriesList
@@ -48,9 +48,12 @@ type knocker struct {
 	at  int64 // ns; 0 empty
 }
 
-func newKeySet(w *workload) *keySet {
-	return &keySet{w: w, keys: map[destKey]*series{}, names: map[nameKey]*series{}}
+func newKeySet(w *workload, index *seriesIndex) *keySet {
+	return &keySet{w: w, index: index, names: map[nameKey]*series{}}
 }
+
+// at is the series that an address leads to; nil for none.
+func (k *keySet) at(key destKey) *series { return k.index.find(k, key) }
 
 // slot is where the door keeps a key. The function is fixed: what is overwritten must not differ between runs.
 func (k *destKey) slot() int {
@@ -81,17 +84,15 @@ func (k *keySet) recall(key destKey) (first int64, known bool) {
 
 // alias makes key lead to s.
 func (k *keySet) alias(key destKey, s *series) {
-	if o := k.keys[key]; o == s {
+	if k.at(key) == s {
 		return
 	}
 	if len(s.addrs) == maxAliases {
-		if k.keys[s.addrs[0]] == s {
-			delete(k.keys, s.addrs[0])
-		}
+		k.index.remove(k, s.addrs[0], s)
 		s.addrs = append(s.addrs[:0], s.addrs[1:]...)
 	}
 	s.addrs = append(s.addrs, key)
-	k.keys[key] = s
+	k.index.put(k, key, s)
 }
 
 // add puts a new series under its address and name.
@@ -115,9 +116,7 @@ func (k *keySet) list(s *series) *seriesList {
 // drop takes a series out.
 func (k *keySet) drop(s *series) {
 	for _, a := range s.addrs {
-		if k.keys[a] == s {
-			delete(k.keys, a)
-		}
+		k.index.remove(k, a, s)
 	}
 	n := nameKey{s.name, s.key.port, s.key.proto}
 	if k.names[n] == s {

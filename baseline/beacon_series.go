@@ -22,37 +22,37 @@ const (
 // Chains at a larger gap are chains of spans, so that one ring serves all gaps exactly.
 type span struct{ at, last uint32 }
 
-// series is one workload's connections to one destination: the unit that has a rhythm.
+// series is one workload's connections to one destination: the unit that has a rhythm. What every
+// connection touches comes first.
 type series struct {
-	key   destKey // address seen last
-	name  string  // DNS name of the destination, "" unknown; never changes once known
-	addrs []destKey
-	set   *keySet
-
+	key        destKey // address seen last
+	set        *keySet
 	prev, next *series // in set.young or set.old
-	old        bool
-	dead       bool
+	name       string  // DNS name of the destination, "" unknown; never changes once known
 
-	first int64 // first start ever, ns
-	base  int64 // ms since the epoch of span time 0
-	spans []span
-	count uint32 // spans ever formed
-	due   uint32 // count at which it is judged again
-	inDue bool
+	spans  []span
+	base   int64  // ms since the epoch of span time 0
+	first  int64  // first start ever, ns
+	count  uint32 // spans ever formed
+	due    uint32 // count at which it is judged again
+	inDue  bool
+	old    bool
+	dead   bool
+	class  class
+	method enrich.Method
+	sure   enrich.Confidence
 
 	instance *enrich.Container // that called last
-	local    flow.Addr         // its address
 	peer     *enrich.Container // that was called last, nil for no container
-	peerName string            // of the container called, for the summary
-	class    class
-	method   enrich.Method
-	recent   [8]launch // instances that called, newest first
-	sure     enrich.Confidence
-
-	sizes    [sizeRing]uint8 // bytes sent per connection, see quantise
+	sizes    [sizeRing]uint8   // bytes sent per connection, see quantise
 	closed   uint32
 	unheard  uint32 // closed without an answer
 	unlikely uint32 // closed, on a well-known harmless port, but not of its usual size
+
+	addrs    []destKey // that lead here
+	local    flow.Addr // address of instance
+	peerName string    // of the container called, for the summary
+	recent   [8]launch // instances that called, newest first
 
 	period       float64 // s, confirmed; 0 never periodic
 	candidate    float64 // s, differs from period, seen once

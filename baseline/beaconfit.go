@@ -43,7 +43,7 @@ const (
 	longFit   = 64     // intervals from which on three multiples do: a fourth lets cache-expiry traffic pass for missed beats
 	minFit    = 5      // intervals
 	alike     = .02    // share by which two starts may differ and be tried once
-	same      = .0001   // share by which the parameters of two starts that meet may differ
+	same      = .0001  // share by which the parameters of two starts that meet may differ
 	settled   = .01    // gain of a round, in nats, below which the next one is the last; on the grid this changes nothing
 	faint     = 1e-150 // densities below count as this
 	farthest  = 6.0    // standard deviations beyond which a component adds nothing (e^-18)
