@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -130,7 +132,7 @@ func (d *Docker) Run(ctx context.Context, emit func(Event)) error {
 		}
 		if !blind {
 			blind = true
-			d.log.Warn("docker engine out of reach: its containers are not watched until it is back", "error", err)
+			d.log.Warn("docker engine out of reach: its containers are not watched until it is back", "error", err, "do", advice(err))
 			emit(Event{Time: max(s.now(), d.last), Kind: Blind, Engine: d.c.Name, Detail: clean(blindReason(err), maxText)})
 		}
 		select {
@@ -141,6 +143,14 @@ func (d *Docker) Run(ctx context.Context, emit func(Event)) error {
 		d.m.reconnects.Inc()
 	}
 	return nil
+}
+
+// advice is what to do about an engine that cannot be reached. The client hides the cause of a refused socket in its text.
+func advice(err error) string {
+	if errors.Is(err, fs.ErrPermission) || strings.Contains(err.Error(), "permission denied") {
+		return "run as root, or as a member of the group that owns the socket (usually docker)"
+	}
+	return "start the engine, name another one (--docker HOST), or watch none (--docker off)"
 }
 
 func blindReason(err error) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
@@ -466,4 +467,17 @@ func TestScopeEngines(t *testing.T) {
 	f([]EngineConfig{{Name: "a", Scope: "auto"}}, []EngineConfig{{Scope: ""}})
 	f([]EngineConfig{{Name: "a", Scope: "always"}}, []EngineConfig{{Scope: "a"}})
 	f([]EngineConfig{{Name: "a"}, {Name: "b", Scope: "auto"}, {Name: "c", Scope: "never"}}, []EngineConfig{{Scope: "a"}, {Scope: "b"}, {Scope: ""}})
+}
+
+// TestAdvice tells a socket that may not be opened from an engine that is not there.
+func TestAdvice(t *testing.T) {
+	f := func(err error, want string) {
+		t.Helper()
+		if got := advice(err); !strings.Contains(got, want) {
+			t.Errorf("%v: %q, want something of %q", err, got, want)
+		}
+	}
+	f(errors.New("ping unix:///var/run/docker.sock: permission denied while trying to connect to the Docker daemon socket"), "group")
+	f(fmt.Errorf("ping: %w", fs.ErrPermission), "group")
+	f(errors.New("Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"), "--docker off")
 }

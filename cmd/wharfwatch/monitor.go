@@ -122,6 +122,9 @@ func (m *monitor) openInputs(g *globals) error {
 		m.say(g, "engine", e.Name+" at "+e.Endpoint())
 	}
 	if c.Enrich.Inventory == "" {
+		if len(m.sources)+len(m.engines) == 0 {
+			m.say(g, "flow", "nothing is watched: everything is off or could not be opened; see wharfwatch doctor")
+		}
 		return nil
 	}
 	n, err := m.inventory(c.Enrich.Inventory)

@@ -74,6 +74,9 @@ func TestStartFails(t *testing.T) {
 			if err := m.db.Close(); err != nil {
 				t.Error(err)
 			}
+			if !strings.Contains(log.String(), "nothing is watched") {
+				t.Errorf("nothing is watched, and nobody says so:\n%s", log.String())
+			}
 			if strings.Contains(log.String(), "did not end") {
 				t.Errorf("a start that failed is taken for a run:\n%s", log.String())
 			}
