@@ -5,8 +5,9 @@ import (
 )
 
 const (
-	minute        = 60 // seconds between two updates of a connection
-	nobodySeconds = 30 // a connection without a container is forgotten after this silence
+	minute        = 60                                // seconds between two updates of a connection
+	quiet         = (wheelSize - 2) / minute * minute // the most seconds between two looks at a connection with nothing to say
+	nobodySeconds = 30                                // a connection without a container is forgotten after this silence
 	maxGone       = 1 << 16
 	briefly       = 10 * second // a connection this short is in no slices: its end is all of it
 
@@ -137,7 +138,7 @@ func (t *Table) lookPending(s *shard, n uint8, i uint32, c *conn) {
 		s.at(i, s.second+t.linger())
 	default:
 		t.say(c, n, i, Open)
-		s.at(i, t.next(s, c))
+		s.at(i, t.next(s, c, false))
 	}
 }
 
@@ -151,18 +152,32 @@ func (t *Table) lookOpen(s *shard, n uint8, i uint32, c *conn) {
 		c.bits |= bitRipe
 		s.at(i, s.second+t.linger())
 	default:
-		if c.bits&bitDirty != 0 && s.second-c.reported >= minute {
-			c.reported = s.second
+		dirty := c.bits&bitDirty != 0
+		if dirty && s.second-c.reported >= minute {
+			c.reported, dirty = s.second, false
 			t.say(c, n, i, Update)
 		}
-		s.at(i, t.next(s, c))
+		s.at(i, t.next(s, c, dirty))
 	}
 }
 
-// next is the second at which an open conn is looked at again.
-func (t *Table) next(s *shard, c *conn) uint32 {
+// next is the second at which an open conn is looked at again: when it will be over, but at least once a minute. One with nothing to
+// say, whose exporter is not expected to speak of it for minutes, is left alone longer.
+func (t *Table) next(s *shard, c *conn, dirty bool) uint32 {
+	c.phase = uint8(s.second % minute)
+	wait := uint32(minute)
+	if !dirty && t.exporter.list[c.exporter].longest > 2*minute*second {
+		wait = quiet
+	}
 	end := uint32((c.last+t.idle(c))/second) + 1
-	return min(s.second+minute, max(end, s.second+t.linger())) // late exports deserve the linger too
+	return min(s.second+wait, max(end, s.second+t.linger())) // late exports deserve the linger too
+}
+
+// wake brings the next look at an open conn forward, now that it has something to say, to the second of a look every minute.
+func (t *Table) wake(s *shard, i uint32, c *conn) {
+	if at := s.second + minute - (s.second+minute-uint32(c.phase))%minute; at < c.due {
+		s.at(i, at)
+	}
 }
 
 func (t *Table) linger() uint32 { return uint32(t.c.Connections.Linger / second) }

@@ -29,8 +29,8 @@ type conn struct {
 	heard    [2]uint32 // second of the newest record that counted
 	observer [2]uint32 // the observation point that counts
 	evidence [2]uint8  // see saw…
-	opener   int8      // side that opened, -1 unknown
 	firm     bool      // a later end cannot change the verdict
+	phase    uint8     // second of the minute in which updates are due
 	checked  uint32    // state of the index when the verdict was reached
 
 	start   int64     // first packet; stands still once the open is reported
@@ -40,6 +40,7 @@ type conn struct {
 	how     [2]Method
 	sure    [2]Confidence
 	why     [2]Reason
+	opener  int8   // side that opened, -1 unknown
 	waiting uint32 // records that wait for a verdict
 }
 

@@ -128,14 +128,17 @@ func (t *Table) record(s *shard, r *flow.Record, l *look) {
 	bytes, packets := r.Scaled()
 	c.bytes[d] += bytes
 	c.packets[d] += packets
-	c.bits |= bitDirty
 	if c.state == connPending {
 		t.early(c, r, d)
 		c.waiting++
 		t.held++
 	} else {
 		t.count.class[c.class]++
+		if c.bits&(bitDirty|bitEnded) == 0 {
+			t.wake(s, i, c)
+		}
 	}
+	c.bits |= bitDirty
 	c.last = max(c.last, r.Last)
 	c.evidence[d] |= sawAny
 	if r.Flags&flow.FlagPackets == 0 { // the assembler hands over what it has every few seconds: that cuts nothing

@@ -10,7 +10,7 @@ const (
 	chunkBits   = 15
 	chunkSize   = 1 << chunkBits // conns allocated at once, 6 MiB that the kernel fills as they are used; they never move
 	staleTimers = 1 << 14        // that may heap up besides twice the live conns
-	wheelSize   = 128            // seconds; every connection is looked at once a minute or more often
+	wheelSize   = 512            // seconds: most idle times fit, so that a quiet connection is looked at once more, when it is over
 )
 
 // slot is one place of the open-addressed index: a tag of the hash and which conn.
@@ -30,10 +30,11 @@ type shard struct {
 	most   int
 
 	wheel  [wheelSize][]timer
-	timers int    // entries, stale ones included
-	second uint32 // the last one looked at
-	busy   bool   // in advance: the wheel must not be swept
-	hand   uint32 // of the eviction clock
+	spare  [][]timer // emptied seconds, newest last: warm memory for the next
+	timers int       // entries, stale ones included
+	second uint32    // the last one looked at
+	busy   bool      // in advance: the wheel must not be swept
+	hand   uint32    // of the eviction clock
 
 	touched int64
 }
@@ -132,18 +133,25 @@ func (s *shard) giveBack(i uint32) {
 	s.live--
 }
 
-// at sets the conn's timer to a second, at least the next one. The wheel spans two minutes; later is looked at on the way.
+// at sets the conn's timer to a second, at least the next one. What lies beyond the wheel is looked at on the way.
 func (s *shard) at(i uint32, second uint32) {
 	second = min(max(second, s.second+1), s.second+wheelSize-2)
 	c := s.conn(i)
 	c.gen++
 	c.due = second
-	b := &s.wheel[second%wheelSize]
-	*b = append(*b, timer{i, c.gen})
-	s.timers++
+	s.push(second, timer{i, c.gen})
 	if !s.busy && s.timers > 2*s.live+staleTimers {
 		s.sweep()
 	}
+}
+
+func (s *shard) push(second uint32, t timer) {
+	b := &s.wheel[second%wheelSize]
+	if n := len(s.spare); *b == nil && n > 0 {
+		*b, s.spare = s.spare[n-1], s.spare[:n-1]
+	}
+	*b = append(*b, t)
+	s.timers++
 }
 
 // sweep drops stale timers, which a flood of evictions can heap up while time stands still.
@@ -184,13 +192,15 @@ func (s *shard) advance(second uint32, look func(i uint32, c *conn)) {
 			switch {
 			case c.gen != t.gen:
 			case c.due > second:
-				s.wheel[c.due%wheelSize] = append(s.wheel[c.due%wheelSize], t)
-				s.timers++
+				s.push(c.due, t)
 			default:
 				look(t.conn, c)
 			}
 		}
-		*w = (*w)[:copy(*w, (*w)[n:])]
+		if *w = (*w)[:copy(*w, (*w)[n:])]; len(*w) == 0 && *w != nil {
+			s.spare = append(s.spare, *w)
+			*w = nil
+		}
 	}
 	s.busy = false
 }

@@ -245,6 +245,50 @@ func TestUpdatesAreOncePerMinute(t *testing.T) {
 	)
 }
 
+// A connection of an exporter with a long active timeout is left alone until it would be over; what comes meanwhile is told in the
+// second in which it would have been told had there been a look every minute.
+func TestQuietConnectionsAreLeftAlone(t *testing.T) {
+	for s, want := range map[int64]int{600: 1, 660: 1, 661: 2, 1116: 2, 1117: 3} {
+		r := newRig(nil)
+		r.connect("web", "172.18.0.5", t0-second)
+		r.run(t0 + 300*second)
+		r.Records([]flow.Record{slice(outTuple, 1, 300.5, 10, asks)}) // 1.5 times this slice is the silence that ends it
+		r.run(t0 + 302*second)
+		if due, want := r.shards[0].conn(1).due, uint32(t0/second)+750; due != want {
+			t.Fatalf("the next look is %d s off", int(due)-int(want))
+		}
+		r.run(t0 + 610*second)
+		if s > 610 {
+			r.Records([]flow.Record{slice(outTuple, 300.6, 600, 20, flow.ACK), slice(backTuple, 300.6, 627, 20, flow.ACK)})
+		}
+		r.run(t0 + s*second)
+		if len(r.flows) != want {
+			t.Errorf("%d flows by second %d, want %d", len(r.flows), s, want)
+		}
+	}
+}
+
+// What comes in the linger does not cut it short, whatever the second.
+func TestLingerIsWhole(t *testing.T) {
+	for s := range int64(60) {
+		r := newRig(nil)
+		r.connect("web", "172.18.0.5", t0-second)
+		r.run(t0 + s*second)
+		at := float64(s)
+		r.Records([]flow.Record{slice(outTuple, at, at+15, 10, done), slice(backTuple, at, at+15, 10, done)})
+		r.run(t0 + (s+1)*second)
+		r.Records([]flow.Record{slice(outTuple, at+2, at+14, 10, flow.ACK)})
+		r.run(t0 + (s+3)*second)
+		if len(r.flows) != 1 || r.flows[0].Kind != Open {
+			t.Fatalf("at %d s: %d flows before the linger is over", s, len(r.flows))
+		}
+		r.run(t0 + (s+4)*second)
+		if len(r.flows) != 2 || r.flows[1].TotalSent != 20 {
+			t.Fatalf("at %d s: %d flows after the linger", s, len(r.flows))
+		}
+	}
+}
+
 // The silence that ends UDP is no longer than a minute, so that its connections are looked at more often than they may be reported.
 func TestUpdatesOfUDPAreOncePerMinute(t *testing.T) {
 	r := newRig(nil)
