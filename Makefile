@@ -29,7 +29,7 @@ test: ## everything: lint, unit, race, short fuzzing, the live scene on a real e
 
 .PHONY: test-short
 test-short: ## the quick loop: vet, staticcheck, gofumpt, unit tests
-	@scripts/lint.sh
+	@scripts/lint.sh quick
 	go test -short ./...
 
 .PHONY: fuzz
@@ -37,13 +37,12 @@ fuzz: ## fuzz every parser of hostile input (FUZZTIME=60s each) and print a tabl
 	@scripts/fuzz.sh $(or $(FUZZTIME),60s)
 
 .PHONY: bench
-bench: ## Go benchmarks of each stage (COUNT=5)
-	go test -run '^$$' -bench . -benchmem -count $(or $(COUNT),3) ./flow ./enrich ./baseline
+bench: ## Go benchmarks of each stage (COUNT=3 times each, BENCH=Decode: these)
+	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),3) ./flow ./enrich ./baseline ./alerts
 
 .PHONY: soak
-soak: build ## kill -9 at 200 random moments on a live feed; prints a table
-	@scripts/setup.sh test
-	WHARFWATCH_KILLS=200 go test -count=1 -timeout 60m -run 'TestKill' -v ./cmd/wharfwatch
+soak: ## kill -9 at 200 random moments on a live feed (KILLS=20: as often) and say what was lost
+	WHARFWATCH_KILLS=$(or $(KILLS),200) go test -count=1 -timeout 60m -run 'TestKill' -v ./cmd/wharfwatch
 
 .PHONY: vuln
 vuln: ## known vulnerabilities in what is linked (asks vuln.go.dev)

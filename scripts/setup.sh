@@ -1,14 +1,15 @@
 #!/bin/bash
-# setup.sh run|test: installs what is lacking on Debian and Ubuntu and says so; elsewhere says what to install.
+# setup.sh run|test: installs what is lacking on Debian and Ubuntu and says so; elsewhere says what to install. Silent when nothing is.
 set -euo pipefail
+export PATH=$PATH:/usr/sbin:/sbin
 
-declare -A package=( # command -> Debian package
-	[gcc]=gcc [git]=git [make]=make
-	[dockerd]=docker.io [iptables]=iptables [ip]=iproute2 [tcpdump]=tcpdump [softflowd]=softflowd
+declare -A package=( # command → Debian package
+	[gcc]=gcc [readelf]=binutils [git]=git [nsenter]=util-linux
+	[dockerd]=docker.io [docker]=docker.io [iptables]=iptables [ip]=iproute2 [tcpdump]=tcpdump [softflowd]=softflowd
 )
-case ${1:-run} in
+case ${1:-} in
 run) need=() ;;
-test) need=(gcc git dockerd iptables ip tcpdump softflowd) ;;
+test) need=("${!package[@]}") ;;
 *) echo "usage: setup.sh run|test" >&2; exit 2 ;;
 esac
 
@@ -17,28 +18,36 @@ if ! command -v go >/dev/null; then
 	exit 1
 fi
 
-lacking=()
-for command in "${need[@]}"; do
-	PATH=$PATH:/usr/sbin:/sbin command -v "$command" >/dev/null || lacking+=("${package[$command]}")
-done
-[ ${#lacking[@]} -eq 0 ] && exit 0
+lacking() {
+	for command in "${need[@]}"; do
+		command -v "$command" >/dev/null || echo "${package[$command]}"
+	done | sort -u
+}
+mapfile -t packages < <(lacking)
+[ ${#packages[@]} -gt 0 ] || exit 0
 
 if ! command -v apt-get >/dev/null; then
-	echo "setup: please install what provides: ${need[*]} (Debian's packages: ${lacking[*]})" >&2
+	echo "setup: please install what Debian has in these packages: ${packages[*]}" >&2
 	exit 1
 fi
 become=()
 if [ "$(id -u)" != 0 ]; then
-	command -v sudo >/dev/null || { echo "setup: run as root: apt-get install ${lacking[*]}" >&2; exit 1; }
+	command -v sudo >/dev/null || { echo "setup: run as root: apt-get install ${packages[*]}" >&2; exit 1; }
 	become=(sudo)
 fi
-echo "setup: installing ${lacking[*]} with apt-get"
+echo "setup: installing ${packages[*]} with apt-get"
 "${become[@]}" apt-get update -qq
-# The packages' own services are not wanted: the tests start private ones.
+# Newer releases have the docker command in a package of its own.
+if [[ " ${packages[*]} " == *' docker.io '* ]] && apt-cache show docker-cli >/dev/null 2>&1; then packages+=(docker-cli); fi
+# The services in these packages are not wanted: the tests start private ones.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e $policy ]; then
+	trap '"${become[@]}" rm -f $policy' EXIT
 	printf '#!/bin/sh\nexit 101\n' | "${become[@]}" tee $policy >/dev/null
 	"${become[@]}" chmod +x $policy
-	trap '"${become[@]}" rm -f $policy' EXIT
 fi
-"${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${lacking[@]}" >/dev/null
+"${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+
+hash -r
+mapfile -t packages < <(lacking)
+[ ${#packages[@]} -eq 0 ] || { echo "setup: apt-get has installed ${packages[*]}, but its commands are not there" >&2; exit 1; }
