@@ -442,3 +442,13 @@ func TestAgo(t *testing.T) {
 	f(-59*time.Minute-40*time.Second, "1h ago")
 	f(30*24*time.Hour-time.Second, "30d from now")
 }
+
+// TestVersionFlag answers what people type first.
+func TestVersionFlag(t *testing.T) {
+	c := &cli{t: t, data: t.TempDir()}
+	out, _ := c.run(0, "--version")
+	c.contains(out, "wharfwatch ")
+	if strings.Count(out, "\n") != 1 {
+		t.Errorf("%q", out)
+	}
+}

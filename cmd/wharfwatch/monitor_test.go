@@ -202,3 +202,21 @@ func TestAdoptionIsKept(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestClockSetBack holds that a clock that was wrong and is set back is said, once each time: event time stands still then.
+func TestClockSetBack(t *testing.T) {
+	var log bytes.Buffer
+	m := &monitor{log: slog.New(slog.NewTextHandler(&log, nil))}
+	now := time.Now().UnixNano()
+	m.now = now + int64(time.Second)
+	m.clockBack(now) // as far as any clock wobbles
+	if log.Len() != 0 {
+		t.Errorf("said without a reason: %s", log.String())
+	}
+	m.now = now + int64(time.Hour)
+	m.clockBack(now)
+	m.clockBack(now + second)
+	if n := strings.Count(log.String(), "set back"); n != 1 {
+		t.Errorf("said %d times, want once:\n%s", n, log.String())
+	}
+}

@@ -19,10 +19,12 @@ func newRoot(g *globals) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
+		Version:       thisBuild().Version,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
 	}
+	root.SetVersionTemplate("wharfwatch {{.Version}}\n")
 	f := root.PersistentFlags()
 	f.StringVarP(&g.config, "config", "c", "", "configuration file (YAML); without one the defaults hold")
 	f.StringVar(&g.dataDir, "data-dir", "", "directory of the state file and the control socket (default ./data)")

@@ -58,6 +58,7 @@ type monitor struct {
 	delivery *alerts.Delivery
 	console  *console.Server
 	saver    *saver
+	ahead    bool // event time is ahead of the clock, and that was said
 
 	batches chan *flow.Batch  // a full queue holds up the source: the kernel's buffer fills, and its drops are counted
 	events  chan enrich.Event // a full queue holds up the sender, which lists the engine again afterwards
@@ -119,6 +120,7 @@ func (m *monitor) watch(ended <-chan struct{}) {
 		case now := <-every.C:
 			m.advanceTo(now.UnixNano())
 			m.silences()
+			m.clockBack(now.UnixNano())
 			m.snapshot()
 			m.stream.flush()
 		case <-ended:
@@ -152,6 +154,16 @@ func (m *monitor) silences() {
 		}
 		m.log.Warn("a source fell silent and is no longer waited for", "source", s.Source, "since", stamp(s.Since))
 	}
+}
+
+// clockBack says once that event time is ahead of this host's clock: it was wrong, and was set back since. Event time never goes back.
+func (m *monitor) clockBack(now int64) {
+	ahead := m.now > now+minute
+	if ahead && !m.ahead {
+		m.log.Error("the clock of this host was set back: nothing is judged until it reaches event time again; restart the monitor",
+			"event_time", stamp(m.now), "clock", stamp(now))
+	}
+	m.ahead = ahead
 }
 
 // serve runs a part that talks to the outside; the monitor outlives it.
