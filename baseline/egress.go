@@ -150,7 +150,9 @@ func (e *egress) closeAll() {
 		}
 		b := &s.open[e.next&1]
 		e.close(s, b, gap)
-		b.reset()
+		if b.bytes != 0 {
+			b.reset()
+		}
 	}
 	n := 0
 	for _, g := range e.gaps {
@@ -176,6 +178,9 @@ func (e *egress) gapShare(bin int64) (share float64) {
 // close judges one bin of one workload, then learns it.
 func (e *egress) close(s *sender, b *egressBin, gap float64) {
 	bin := e.next
+	if b.bytes == 0 && (gap > 0 || bin-s.active > idleBins) {
+		return // not watched, or not at work: a zero would be an invention
+	}
 	v := s.judge(&e.c, bin, b.bytes)
 	habit := v.over && s.habit(&e.c, bin, b.bytes)
 	if v.over || s.bursting(&e.c, b.bytes) {
@@ -184,11 +189,8 @@ func (e *egress) close(s *sender, b *egressBin, gap float64) {
 	if v.over && !habit && s.speaks(&e.c, bin, b.bytes) {
 		e.tell(s, b, &v)
 	}
-	switch {
-	case bin == e.start, gap >= .5, bin < s.born:
+	if bin == e.start || gap >= .5 || bin < s.born {
 		return // not watched, or not whole
-	case b.bytes == 0 && (gap > 0 || bin-s.active > idleBins):
-		return // not watched, or not at work: a zero would be an invention
 	}
 	s.learn(&e.c, bin, b.bytes, v.over && !habit && !v.prior)
 	e.touch(s)

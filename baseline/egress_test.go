@@ -81,6 +81,17 @@ func TestEgressSilenceEndsAfterADay(t *testing.T) {
 	}
 }
 
+// Without a floor everything unusual is told; the silence before a workload's first bytes is not.
+func TestEgressSilenceIsNoSpikeWithoutFloor(t *testing.T) {
+	r := newEgressRig()
+	r.c.FloorBytes = 0
+	r.play(&enrich.Container{ID: "1", Name: "a", Workload: "a", Image: "i"}, 0, 3600*sec, 1e6)
+	r.play(&enrich.Container{ID: "2", Name: "b", Workload: "b", Image: "i"}, 3600*sec, 2*3600*sec, 1e6) // while the bin before is open
+	if len(r.told) != 2 || r.told[1].Workload != "b" {
+		t.Errorf("told %v, want one finding of each", r.told)
+	}
+}
+
 func TestEgressLateBytesCount(t *testing.T) {
 	r, box := newEgressRig(), &enrich.Container{ID: "1", Name: "a", Workload: "w", Image: "i"}
 	r.play(box, 0, 3*dayNS, 1e6)

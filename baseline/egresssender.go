@@ -82,8 +82,11 @@ func (v *spike) score() float64 {
 	return .7
 }
 
-// judge compares a bin with its hour.
+// judge compares a bin with its hour. An empty one is never too much, whatever the floors.
 func (s *sender) judge(c *EgressSpike, bin int64, bytes uint64) spike {
+	if bytes == 0 {
+		return spike{}
+	}
 	n, y := float64(bytes), math.Log1p(float64(bytes)/c.scale())
 	hour := int(bin / binsPerHour % 24)
 	own := &s.slots[hour]
@@ -142,7 +145,7 @@ func (s *sender) burst(bin int64, bytes uint64, unusual bool) {
 // bursting reports whether a bin lies far above the middle of the day's levels.
 func (s *sender) bursting(c *EgressSpike, bytes uint64) bool {
 	n := float64(bytes)
-	if n < float64(c.FloorBytes) {
+	if bytes == 0 || n < float64(c.FloorBytes) {
 		return false
 	}
 	var levels [24]float32

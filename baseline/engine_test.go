@@ -340,3 +340,34 @@ func BenchmarkEngineFlow(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkTickIdle is a second in which nothing happens, of 4,096 workloads with some 40,000 destinations that have just been judged.
+func BenchmarkTickIdle(b *testing.B) {
+	c := Default()
+	c.Beacon.MaxKeys = 65536
+	e := New(c, nil, func(Finding) {})
+	at := morning
+	for round := range 10 {
+		for w := range 4096 {
+			name := fmt.Sprint("w", w)
+			call := call{from: box(name, "name:"+name, ""), addr: "203.0.113.9", port: uint16(w % 10), proto: flow.TCP}
+			f := call.flow()
+			f.Sent = 1000
+			f.Start, f.Time = at+int64(round)*300*sec, at+int64(round)*300*sec
+			for d := range uint32(10) {
+				f.Peer = flow.Addr4(0xc6120000 + d*7919 + uint32(w))
+				e.Flow(f)
+			}
+		}
+		e.Tick(at + int64(round)*300*sec + sec)
+	}
+	at += 3000 * sec
+	for range 600 { // what waits is judged
+		at += sec
+		e.Tick(at)
+	}
+	for b.Loop() {
+		at += sec
+		e.Tick(at)
+	}
+}
