@@ -113,7 +113,7 @@ func (m *monitor) openInputs(g *globals) error {
 	if err != nil {
 		return err
 	}
-	m.sources, m.notes = sources, notes
+	m.sources, m.notes, m.began = sources, notes, time.Now().UnixNano()
 	for _, note := range notes {
 		m.say(g, "flow", note)
 	}

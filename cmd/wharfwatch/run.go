@@ -54,6 +54,7 @@ type monitor struct {
 	clock    *flow.Clock
 	sources  []flow.Source
 	notes    []string // what the sources said when they were opened
+	began    int64    // wall clock, ns
 	engines  []*enrich.Docker
 	delivery *alerts.Delivery
 	console  *console.Server
@@ -131,17 +132,18 @@ func (m *monitor) watch(ended <-chan struct{}) {
 	}
 }
 
-// advanceTo moves event time to what the sources have passed at arrival time now. Where none was ever heard, time follows the wall clock
-// at the distance at which it follows silent ones; without any source it is the wall clock's.
+// advanceTo moves event time to what the sources have passed at arrival time now. Sources that were never heard are waited for as long as
+// silent ones; then time follows the wall clock at that distance. Without any source it is the wall clock's.
 func (m *monitor) advanceTo(now int64) {
 	at, ok := m.clock.Watermark(now)
+	limit := int64(m.config.Flow.ActiveTimeout() + m.config.Flow.Slack())
 	switch {
 	case ok:
 		m.advance(at)
 	case len(m.sources) == 0:
 		m.advance(now)
-	default:
-		m.advance(now - int64(m.config.Flow.ActiveTimeout()+m.config.Flow.Slack()))
+	case now-m.began > limit:
+		m.advance(now - limit)
 	}
 }
 
