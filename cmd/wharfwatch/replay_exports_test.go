@@ -65,7 +65,7 @@ func (x *exports) datagram(at time.Time, records []export) {
 		b := make([]byte, 48)
 		copy(b, r.src.AsSlice())
 		copy(b[4:], r.dst.AsSlice())
-		be.PutUint32(b[16:], 1+r.bytes/1400)
+		be.PutUint32(b[16:], 6+r.bytes/1400)
 		be.PutUint32(b[20:], r.bytes)
 		be.PutUint32(b[24:], x.uptime(r.first))
 		be.PutUint32(b[28:], x.uptime(r.last))
