@@ -34,7 +34,7 @@ func defaultBeacon() Beacon {
 	return Beacon{
 		Mode: On, MinLLR: 6, MinLLRShort: 12, RepeatHours: 24,
 		SiteNetworks: []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"},
-		MaxKeys:      32768, MaxKeysPerWorkload: 512, MaxFits: 256,
+		MaxKeys:      131072, MaxKeysPerWorkload: 512, MaxFits: 256,
 	}
 }
 
