@@ -183,6 +183,9 @@ func TestRetries(t *testing.T) {
 }
 
 func TestWebhookScheduleAndID(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: a hundred hours of looking into the outbox")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		s := newScene(t, allReceivers())
 		for range 30 {

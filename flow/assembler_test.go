@@ -324,7 +324,8 @@ func TestAssemblerHostileTimes(t *testing.T) {
 	if packets, _ := sums(c.records); packets != n {
 		t.Errorf("%d packets of %d", packets, n)
 	}
-	if took := time.Since(begin); took > n*200*time.Microsecond {
+	// Generous, for a busy machine: work that grows with the distance of times takes hours.
+	if took := time.Since(begin); took > n*3*time.Millisecond {
 		t.Errorf("%v for %d packets", took, n)
 	}
 }
