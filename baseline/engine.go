@@ -216,7 +216,8 @@ func (e *Engine) SetQuiet(quiet bool) { e.env.quiet = quiet }
 // Workloads says what is known of every workload, ordered by name.
 func (e *Engine) Workloads() []WorkloadState { return e.env.learning.states() }
 
-// Dirty puts the blobs of up to max keys that changed since they were last put, the longest waiting first and the detectors in turn.
+// Dirty puts the blobs of up to max keys that changed since they were last put, the longest waiting first and the detectors in turn:
+// one whose keys change faster than they are put does not keep the others.
 // put returns false when it did not take the blob: the key stays dirty and Dirty ends. Nothing is put while findings wait for the
 // next tick, so that no state says "told" before the finding left.
 func (e *Engine) Dirty(max int, put func(detector, key string, blob []byte) bool) {
@@ -235,10 +236,10 @@ func (e *Engine) Dirty(max int, put func(detector, key string, blob []byte) bool
 			more = put(s.id, key, blob)
 			return more
 		})
-		if !more {
-			return // the same detector goes on next time
-		}
 		e.cursor = (e.cursor + 1) % len(e.states)
+		if !more {
+			return
+		}
 	}
 }
 

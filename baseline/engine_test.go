@@ -152,6 +152,31 @@ func TestDirtyGivesEveryKeyItsTurn(t *testing.T) {
 	})
 }
 
+// busy is a detector with so many changed keys in every round.
+type busy int
+
+func (b busy) Dirty(yield func(key string, blob []byte) bool) {
+	for range b {
+		if !yield("k", []byte{1}) {
+			return
+		}
+	}
+}
+
+func (busy) Restore(string, []byte) error { return nil }
+
+// TestDirtyStarvesNobody has one whose keys change faster than they are put.
+func TestDirtyStarvesNobody(t *testing.T) {
+	e := &Engine{states: []keeper{{"flooded", busy(1000)}, {"quiet", busy(1)}, {"idle", busy(0)}}}
+	put := map[string]int{}
+	for range 6 {
+		e.Dirty(4, func(detector, _ string, _ []byte) bool { put[detector]++; return true })
+	}
+	if put["quiet"] < 2 || put["flooded"] < 16 {
+		t.Errorf("put %v", put)
+	}
+}
+
 func TestLearningEnds(t *testing.T) {
 	e := New(Default(), nil, func(Finding) {})
 	c := call{from: box("w", "name:w", ""), addr: "203.0.113.9", port: 443}

@@ -86,7 +86,7 @@ func TestStartFails(t *testing.T) {
 
 // TestTimeWithoutInput holds that event time goes on, and incidents with it, while nobody exports to the port that is listened on.
 func TestTimeWithoutInput(t *testing.T) {
-	c := quietConfig(t, "flow.netflow=127.0.0.1:0")
+	c := quietConfig(t, "flow.netflow=127.0.0.1:0", "flow.active_timeout_seconds=1", "flow.slack_seconds=0")
 	m, err := open(t.Context(), c, toBuffer(new(bytes.Buffer)))
 	if err != nil {
 		t.Fatal(err)
