@@ -10,7 +10,7 @@ import (
 
 const (
 	saveSlice = 256 // keys encoded per visit to the engine's goroutine, at most 1280 in a second
-	saveQueue = 16 // slices that may wait for the disk; a full queue postpones the round, nothing is lost
+	saveQueue = 16  // slices that may wait for the disk; a full queue postpones the round, nothing is lost
 )
 
 // saver snapshots the baselines incrementally, off the hot path: the engine's goroutine encodes a slice of changed keys at a time, a
