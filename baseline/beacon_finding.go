@@ -32,9 +32,7 @@ func plainName(name string) bool {
 func (b *beacon) finding(s *series, r *rhythm, v *verdict, now int64) Finding {
 	f := Finding{
 		Time: now, Workload: s.set.w.name, Instance: s.instance, Subject: s.subject,
-		// Whole seconds: two taps of one wire differ by microseconds and should say the same. The n-th segment begins n ns after the
-		// series did: ids differ, and do not depend on when the change was noticed.
-		Window: s.first - s.first%1e9 + int64(s.segment),
+		Window: b.window(s, v, now),
 		Score:  math.Round(v.score*1000) / 1000, Severity: v.severity,
 		Method: s.method, Confidence: s.sure,
 		Attack:   []string{"T1071.001"},
@@ -48,6 +46,14 @@ func (b *beacon) finding(s *series, r *rhythm, v *verdict, now int64) Finding {
 	}
 	f.Summary = b.summary(s, r, v)
 	return f
+}
+
+// window tells this finding from the others about the same series: the second in which the series began (two taps of one wire differ by
+// microseconds and should say the same), and in its nanoseconds which segment, how sure and which repetition, so that a stronger or later
+// word is not taken for the first one again. It does not depend on when within a repetition it was noticed.
+func (b *beacon) window(s *series, v *verdict, now int64) int64 {
+	repetition := (now - s.first) / (int64(b.c.RepeatHours) * hour)
+	return s.first - s.first%1e9 + int64(s.segment%4096)<<16 + min(max(repetition, 0), 8191)<<3 + int64(v.severity)
 }
 
 func (b *beacon) summary(s *series, r *rhythm, v *verdict) string {

@@ -170,15 +170,31 @@ func TestBeaconChangeOfKnownPeriodSpeaks(t *testing.T) {
 	}
 }
 
-// What is high stays loud: once a day, under one id, until a person decides.
+// What is high stays loud: once a day until a person decides, each time under an id of its own, which no receiver of findings takes for a
+// duplicate.
 func TestBeaconHighIsRepeatedDaily(t *testing.T) {
 	findings := told(Default(), every(call{from: box("w", "name:w", ""), addr: "203.0.113.9", port: 443, sent: 600, recv: 900}, 60, .3, 3.5*86400, 1))
 	if len(findings) != 4 {
 		t.Fatalf("told %d times: %v", len(findings), lines(findings))
 	}
 	for i, f := range findings[1:] {
-		if f.ID != findings[0].ID || f.Severity != High || f.Time-findings[i].Time < 24*hour {
-			t.Errorf("telling %d: id %s, first %s, %v after the one before, severity %v", i+2, f.ID, findings[0].ID, time.Duration(f.Time-findings[i].Time), f.Severity)
+		if f.ID == findings[i].ID || f.Severity != High || f.Time-findings[i].Time < 24*hour {
+			t.Errorf("telling %d: id %s, before %s, %v after the one before, severity %v", i+2, f.ID, findings[i].ID, time.Duration(f.Time-findings[i].Time), f.Severity)
+		}
+	}
+}
+
+// A word that was medium after 8 beats and is high after 16 is a new one.
+func TestBeaconRiseHasAnIDOfItsOwn(t *testing.T) {
+	c := call{from: box("w", "name:w", ""), addr: "203.0.113.9", port: 443, sent: 600, recv: 900}
+	ids := map[string]Severity{}
+	for seed := range uint64(20) {
+		clear(ids)
+		for _, f := range told(Default(), every(c, 60, .3, 7200, seed)) {
+			if as, known := ids[f.ID]; known && as != f.Severity {
+				t.Errorf("seed %d: id %s is %s and %s", seed, f.ID, as, f.Severity)
+			}
+			ids[f.ID] = f.Severity
 		}
 	}
 }
