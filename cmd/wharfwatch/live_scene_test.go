@@ -210,6 +210,7 @@ type inbox struct {
 
 type letter struct {
 	path   string // /<monitor>/<receiver>
+	at     time.Time
 	header http.Header
 	body   []byte
 }
@@ -223,7 +224,7 @@ func (b *inbox) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b.mu.Lock()
-	b.got = append(b.got, letter{strings.TrimSuffix(r.URL.Path, "/v2/enqueue"), r.Header.Clone(), body})
+	b.got = append(b.got, letter{strings.TrimSuffix(r.URL.Path, "/v2/enqueue"), time.Now(), r.Header.Clone(), body})
 	b.mu.Unlock()
 	select {
 	case b.changed <- struct{}{}:
