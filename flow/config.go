@@ -21,6 +21,11 @@ type Config struct {
 	Interfaces []string `yaml:"interfaces"`
 	// ReceiveBufferBytes is asked of the kernel for each UDP socket. Without CAP_NET_ADMIN net.core.rmem_max caps it.
 	ReceiveBufferBytes int `yaml:"receive_buffer_bytes"`
+	// Workers is how many sockets and threads share each UDP address, 1 to 64. Each sender stays with one of them.
+	Workers int `yaml:"workers"`
+	// KeyPort tells exporters apart by their source port too: for several behind one NAT address. A restart that changes the port then
+	// loses the templates until they are sent again.
+	KeyPort bool `yaml:"key_port"`
 	// Exporters limits who may send, as prefixes; empty lets everybody.
 	Exporters []string `yaml:"exporters"`
 	// Sampling gives rates that exporters do not say, or say wrongly. It outranks what they say; the longest prefix wins.
@@ -48,6 +53,7 @@ func Default() Config {
 		Netflow:              []string{":2055", ":4739"},
 		Interfaces:           []string{"docker0", "br-*"},
 		ReceiveBufferBytes:   32 << 20,
+		Workers:              1,
 		ActiveTimeoutSeconds: 300,
 		SlackSeconds:         5,
 	}
@@ -89,6 +95,9 @@ func (c Config) Validate(report func(path, message string)) {
 	}
 	if c.ReceiveBufferBytes < 1<<16 || c.ReceiveBufferBytes > 1<<30 {
 		report("receive_buffer_bytes", fmt.Sprintf("%d is outside 65536 to 1073741824", c.ReceiveBufferBytes))
+	}
+	if c.Workers < 1 || c.Workers > maxWorkers {
+		report("workers", fmt.Sprintf("%d is outside 1 to %d", c.Workers, maxWorkers))
 	}
 	for i, e := range c.Exporters {
 		if _, err := parsePrefix(e); err != nil {
@@ -133,7 +142,7 @@ func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []S
 		if a == "off" {
 			continue
 		}
-		u, err := openCollector(a, c.ReceiveBufferBytes, policy, pool, set, log)
+		u, err := openCollector(a, c.ReceiveBufferBytes, max(c.Workers, 1), policy, pool, set, log)
 		switch {
 		case err == nil:
 			sources = append(sources, u)
@@ -167,6 +176,7 @@ func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []S
 type policy struct {
 	allowed  []netip.Prefix
 	sampling []rateOverride // longest prefix first
+	keyPort  bool
 }
 
 type rateOverride struct {
@@ -175,7 +185,7 @@ type rateOverride struct {
 }
 
 func (c Config) policy() (*policy, error) {
-	p := &policy{}
+	p := &policy{keyPort: c.KeyPort}
 	for _, e := range c.Exporters {
 		x, err := parsePrefix(e)
 		if err != nil {

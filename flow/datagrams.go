@@ -79,12 +79,15 @@ func (f *Datagrams) Run(ctx context.Context, emit func(*Batch)) error {
 }
 
 // known lets a sender that has exported before speak in a form that does not look like it: the decoder counts what is wrong.
-func (f *Datagrams) known(from netip.Addr, payload []byte) bool {
+func (f *Datagrams) known(from netip.AddrPort, payload []byte) bool {
 	if len(payload) < 2 || payload[0] != 0 || payload[1] != 5 && payload[1] != 9 && payload[1] != 10 {
 		return false
 	}
 	f.decoder.mu.Lock()
 	defer f.decoder.mu.Unlock()
+	if !f.decoder.policy.keyPort {
+		from = netip.AddrPortFrom(from.Addr(), 0)
+	}
 	_, is := f.decoder.exporters.get(from)
 	return is
 }
@@ -139,18 +142,19 @@ func newUDPParser(link layers.LinkType) *udpParser {
 }
 
 // payload returns the sender and the payload of a UDP datagram; a fragment past the first is none.
-func (u *udpParser) payload(frame []byte) (from netip.Addr, payload []byte, is bool) {
+func (u *udpParser) payload(frame []byte) (from netip.AddrPort, payload []byte, is bool) {
+	var ip netip.Addr
 	if u.parser.DecodeLayers(frame, &u.decoded) != nil && len(u.decoded) == 0 {
 		return from, nil, false
 	}
 	for _, l := range u.decoded {
 		switch l {
 		case layers.LayerTypeIPv4:
-			from, _ = netip.AddrFromSlice(u.ip4.SrcIP)
+			ip, _ = netip.AddrFromSlice(u.ip4.SrcIP)
 		case layers.LayerTypeIPv6:
-			from, _ = netip.AddrFromSlice(u.ip6.SrcIP)
+			ip, _ = netip.AddrFromSlice(u.ip6.SrcIP)
 		case layers.LayerTypeUDP:
-			return from.Unmap(), u.udp.Payload, from.IsValid()
+			return netip.AddrPortFrom(ip.Unmap(), uint16(u.udp.SrcPort)), u.udp.Payload, ip.IsValid()
 		}
 	}
 	return from, nil, false

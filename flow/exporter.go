@@ -16,9 +16,10 @@ const (
 	maxLabels            = 256                 // exporters with a metric of their own
 )
 
-// exporter is one sender, whatever its source port: a restart keeps its templates.
+// exporter is one sender, whatever its source port: a restart keeps its templates. With flow.key_port the port tells senders apart.
 type exporter struct {
-	addr      netip.Addr
+	addr      netip.AddrPort // port 0 unless it counts
+	name      string
 	key       Addr
 	override  uint32 // configured sampling rate, 0 none
 	domains   *lru[domainKey, *domain]
@@ -70,11 +71,14 @@ type ExporterStatus struct {
 }
 
 // exporter returns nil, after counting, for a sender that may not be remembered.
-func (d *exportDecoder) exporter(from netip.Addr, arrival int64) *exporter {
+func (d *exportDecoder) exporter(from netip.AddrPort, arrival int64) *exporter {
+	if !d.policy.keyPort {
+		from = netip.AddrPortFrom(from.Addr(), 0)
+	}
 	if e, found := d.exporters.get(from); found {
 		return e
 	}
-	if !d.policy.allows(from) {
+	if !d.policy.allows(from.Addr()) {
 		d.stats.count(dropNotAllowed, 1)
 		return nil
 	}
@@ -83,15 +87,15 @@ func (d *exportDecoder) exporter(from netip.Addr, arrival int64) *exporter {
 		return nil
 	}
 	e := &exporter{
-		addr: from, key: AddrOf(from), override: d.policy.rate(from),
+		addr: from, key: AddrOf(from.Addr()), override: d.policy.rate(from.Addr()),
 		domains: newLRU[domainKey, *domain](maxDomains),
-		changes: newAllowance(1024, 64), label: "other",
+		changes: newAllowance(1024, 64), label: "other", name: senderName(from),
 	}
 	if d.labels < maxLabels {
 		d.labels++
-		e.label = from.String()
+		e.label = e.name
 	}
-	d.exporters.put(from, e, func(_ netip.Addr, old *exporter) { d.dropExporter(old) })
+	d.exporters.put(from, e, func(_ netip.AddrPort, old *exporter) { d.dropExporter(old) })
 	d.stats.exporters.Inc()
 	return e
 }
@@ -116,7 +120,7 @@ func (d *exportDecoder) domain(e *exporter, k domainKey, arrival int64) *domain 
 	}
 	s := &domain{
 		domainKey: k, exporter: e, firstSeen: arrival, templates: map[uint16]*template{},
-		source: domainName(e.addr, k.id), sequence: newSequence(k.version),
+		source: domainName(e.name, k.id), sequence: newSequence(k.version),
 	}
 	e.domains.put(k, s, func(_ domainKey, old *domain) {
 		d.dropTemplates(old)
@@ -129,7 +133,7 @@ func (d *exportDecoder) exportersStatus() []ExporterStatus {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var all []ExporterStatus
-	d.exporters.each(func(_ netip.Addr, e *exporter) {
+	d.exporters.each(func(_ netip.AddrPort, e *exporter) {
 		e.domains.each(func(k domainKey, s *domain) {
 			rate, from := s.rate()
 			all = append(all, ExporterStatus{
@@ -168,6 +172,14 @@ func (b *allowance) take(now int64) bool {
 }
 
 // domainName is the name of a source in batches.
-func domainName(a netip.Addr, id uint32) string {
-	return "netflow:" + a.String() + "/" + strconv.FormatUint(uint64(id), 10)
+func domainName(sender string, id uint32) string {
+	return "netflow:" + sender + "/" + strconv.FormatUint(uint64(id), 10)
+}
+
+// senderName is the address, with the port where that counts.
+func senderName(a netip.AddrPort) string {
+	if a.Port() == 0 {
+		return a.Addr().String()
+	}
+	return a.String()
 }

@@ -174,7 +174,7 @@ func TestHostile(t *testing.T) {
 				b := hostileBytes(t, s)
 				buf := append(b, make([]byte, slack)...)
 				used := allocated(func() {
-					l.decoder.datagram(buf, len(b), false, l.from, l.now)
+					l.decoder.datagram(buf, len(b), false, l.sender(), l.now)
 					l.decoder.flush()
 				})
 				if used > 64<<10 {
@@ -383,7 +383,7 @@ func FuzzNetFlow(f *testing.F) {
 		for ; len(in) >= 2 && n < 64; n++ {
 			size := min(int(binary.BigEndian.Uint16(in)), len(in)-2)
 			buf := append(append([]byte(nil), in[2:2+size]...), make([]byte, slack)...)
-			used := allocated(func() { l.decoder.datagram(buf, size, n%7 == 6, l.from, l.now) })
+			used := allocated(func() { l.decoder.datagram(buf, size, n%7 == 6, l.sender(), l.now) })
 			// A batch of 1024 records, plus what a datagram full of templates may install.
 			if limit := uint64(512<<10 + 200*size); used > limit {
 				t.Errorf("%d bytes allocated for %d received", used, size)
@@ -434,7 +434,7 @@ func FuzzPlan(f *testing.F) {
 		}
 		read := func(r Record, end byte) (Record, bool) {
 			l := newLab(t, Config{})
-			s := l.decoder.domain(l.decoder.exporter(l.from, l.now), domainKey{10, 1}, l.now)
+			s := l.decoder.domain(l.decoder.exporter(l.sender(), l.now), domainKey{10, 1}, l.now)
 			c := l.decoder.begin(s, &header{version: 10, export: labExport * sec}, l.now)
 			x := append(append([]byte(nil), data...), end, end, end, end, end, end, end, end)
 			q := p

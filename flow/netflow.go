@@ -22,7 +22,7 @@ type exportDecoder struct {
 	stats  *stats
 
 	mu        sync.Mutex // protects what follows; held while decoding, not while emitting
-	exporters *lru[netip.Addr, *exporter]
+	exporters *lru[netip.AddrPort, *exporter]
 	arrivals  allowance // of new exporters
 	templates int       // in all
 	labels    int
@@ -39,13 +39,13 @@ type exportDecoder struct {
 
 func newExportDecoder(p *policy, pool Pool, s *stats) *exportDecoder {
 	return &exportDecoder{
-		policy: p, pool: pool, stats: s, exporters: newLRU[netip.Addr, *exporter](maxExporters),
+		policy: p, pool: pool, stats: s, exporters: newLRU[netip.AddrPort, *exporter](maxExporters),
 		arrivals: newAllowance(2000, 200), lost: map[string]*metrics.Counter{},
 	}
 }
 
 // datagram decodes buf[:n]. buf must be readable for slack bytes more. cut says that the receiver did not get all of it.
-func (d *exportDecoder) datagram(buf []byte, n int, cut bool, from netip.Addr, arrival int64) {
+func (d *exportDecoder) datagram(buf []byte, n int, cut bool, from netip.AddrPort, arrival int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.stats.received.Inc()

@@ -1,9 +1,6 @@
 package flow
 
-import (
-	"encoding/binary"
-	"math"
-)
+import "math"
 
 // optionsPlan reads options data: what an exporter says about itself. Only sampling rates and the boot time are used.
 type optionsPlan struct {
@@ -59,25 +56,11 @@ func (o *optionsPlan) record(x []byte, d *exportDecoder, s *domain) (size int, f
 	hasID := false
 	off := 0
 	for _, e := range o.fields {
-		n := int(e.length)
-		if e.length == variableLength {
-			if off >= len(x) {
-				return 0, false
-			}
-			n = int(x[off])
-			off++
-			if n == 255 {
-				if off+2 > len(x) {
-					return 0, false
-				}
-				n = int(binary.BigEndian.Uint16(x[off:]))
-				off += 2
-			}
-		}
-		if off+n > len(x) {
+		at, n, fits := extent(x, off, e.length)
+		if !fits {
 			return 0, false
 		}
-		if v, is := unsigned(x[off : off+n]); is && e.pen == 0 {
+		if v, is := unsigned(x[at : at+n]); is && e.pen == 0 {
 			switch e.id {
 			case 48, 302:
 				id, hasID = v, true
@@ -99,7 +82,7 @@ func (o *optionsPlan) record(x []byte, d *exportDecoder, s *domain) (size int, f
 				s.timing.init = int64(min(v, math.MaxInt64/uint64(milli))) * milli
 			}
 		}
-		off += n
+		off = at + n
 	}
 	if o.useful {
 		switch rate, good := f.rate(); {

@@ -185,36 +185,42 @@ func (p *plan) reverse(x []byte, r *Record) (Record, bool) {
 }
 
 // resolve finds the fields of a variable-length record in x and makes to the plan that reads it. It returns the record's length.
-// A length is one byte, or 255 and two bytes (RFC 7011 7).
 func (p *plan) resolve(x []byte, to *plan) (int, bool) {
 	*to = *p
 	to.variable = false
 	off := 0
 	for i := range p.fields {
 		f := &p.fields[i]
-		n := int(f.length)
-		if f.length == variableLength {
-			if off >= len(x) {
-				return 0, false
-			}
-			n = int(x[off])
-			off++
-			if n == 255 {
-				if off+2 > len(x) {
-					return 0, false
-				}
-				n = int(binary.BigEndian.Uint16(x[off:]))
-				off += 2
-			}
-		}
-		if off+n > len(x) {
+		at, n, fits := extent(x, off, f.length)
+		if !fits {
 			return 0, false
 		}
 		if f.value != none {
-			to.place(f.value, f.address, off, n)
+			to.place(f.value, f.address, at, n)
 		}
-		off += n
+		off = at + n
 	}
 	to.size = off
 	return off, true
+}
+
+// extent says where in x a field that starts at off has its value, and how long that is. A variable length stands before the value: one
+// byte, or 255 and two bytes (RFC 7011 7). fits is false where the field does not end within x.
+func extent(x []byte, off int, length uint16) (at, n int, fits bool) {
+	at, n = off, int(length)
+	if length == variableLength {
+		if at >= len(x) {
+			return 0, 0, false
+		}
+		n = int(x[at])
+		at++
+		if n == 255 {
+			if at+2 > len(x) {
+				return 0, 0, false
+			}
+			n = int(binary.BigEndian.Uint16(x[at:]))
+			at += 2
+		}
+	}
+	return at, n, at+n <= len(x)
 }

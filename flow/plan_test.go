@@ -106,7 +106,7 @@ func TestTemplateRefresh(t *testing.T) {
 	buf := append(template, make([]byte, slack)...)
 	l.decoder.emit = func(b *Batch) { b.Free() }
 	if n := testing.AllocsPerRun(100, func() {
-		l.decoder.datagram(buf, len(template), false, l.from, l.now)
+		l.decoder.datagram(buf, len(template), false, l.sender(), l.now)
 		l.decoder.flush()
 	}); n != 0 {
 		t.Errorf("%v allocations per refresh", n)
@@ -175,7 +175,7 @@ func TestBatchPerDomain(t *testing.T) {
 		m := newMessage(10).template(256, 8, 4, 12, 4).set(256, u32(domain, 2))
 		m.domain = domain
 		b := append(m.bytes(), make([]byte, slack)...)
-		l.decoder.datagram(b, len(b)-slack, false, l.from, l.now)
+		l.decoder.datagram(b, len(b)-slack, false, l.sender(), l.now)
 	}
 	l.decoder.flush()
 	var got []string
@@ -201,7 +201,7 @@ func TestCutDatagram(t *testing.T) {
 	b := v5(0, 100_000, 0, 3)
 	b = append(b[:len(b)-10], make([]byte, slack)...)
 	have := len(l.records)
-	l.decoder.datagram(b, len(b)-slack, true, l.from, l.now)
+	l.decoder.datagram(b, len(b)-slack, true, l.sender(), l.now)
 	l.decoder.flush()
 	if n := len(l.records) - have; n != 2 || l.decoder.stats.cut.Get() != 1 {
 		t.Errorf("%d records of a cut v5 datagram", n)

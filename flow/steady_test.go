@@ -57,7 +57,7 @@ func TestSteadyStateAllocatesNothing(t *testing.T) {
 			buf := append(data, make([]byte, slack)...)
 			n := testing.AllocsPerRun(1000, func() {
 				l.now += int64(time.Millisecond)
-				l.decoder.datagram(buf, len(data), false, l.from, l.now)
+				l.decoder.datagram(buf, len(data), false, l.sender(), l.now)
 				l.decoder.flush()
 			})
 			if n != 0 {
@@ -79,7 +79,7 @@ func BenchmarkDecode(b *testing.B) {
 			buf := append(data, make([]byte, slack)...)
 			b.ReportAllocs()
 			for b.Loop() {
-				l.decoder.datagram(buf, len(data), false, l.from, l.now)
+				l.decoder.datagram(buf, len(data), false, l.sender(), l.now)
 				l.decoder.flush()
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*records), "ns/record")

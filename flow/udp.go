@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,95 +23,98 @@ const (
 	holdBatch = int64(20 * time.Millisecond)
 )
 
-// Collector is a Source of NetFlow v5, v9 and IPFIX from one UDP socket. Reader and decoder are one thread, so that templates
-// and data of an exporter keep their order.
+// Collector is a Source of NetFlow v5, v9 and IPFIX from one UDP address. Each of its workers has a socket, a thread and a decoder of its
+// own; the kernel gives all datagrams of one sender to the same worker (steer), so that templates and data keep their order and nothing is
+// shared between workers but the way out.
 type Collector struct {
-	socket  *socket
-	decoder *exportDecoder
 	name    string
-	stats   *stats
-	log     *slog.Logger
-	kernel  *metrics.Counter
+	workers []*worker
 	running atomic.Bool
+	kernel  *metrics.Counter
 }
 
-// datagram is one received datagram. buf is readable for 8 bytes past n.
-type datagram struct {
-	buf  []byte
-	n    int
-	cut  bool // the kernel had more
-	from netip.Addr
-}
-
-func openCollector(address string, buffer int, p *policy, pool Pool, set *metrics.Set, log *slog.Logger) (*Collector, error) {
+func openCollector(address string, buffer, workers int, p *policy, pool Pool, set *metrics.Set, log *slog.Logger) (*Collector, error) {
 	a, err := udpAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	s, err := openSocket(a, buffer)
-	if err != nil {
-		return nil, fmt.Errorf(`listen netflow udp %s: %w (who has it: ss -ulpn "sport = :%d")`, address, err, a.Port)
+	c := &Collector{name: address, kernel: set.GetOrCreateCounter(fmt.Sprintf("wharfwatch_flow_kernel_drops_total{socket=%q}", address))}
+	stats := newStats(set)
+	for range workers {
+		s, err := openSocket(a, buffer, workers > 1)
+		if err != nil {
+			c.Close()
+			return nil, fmt.Errorf(`listen netflow udp %s: %w (who has it: ss -ulpn "sport = :%d")`, address, err, a.Port)
+		}
+		a.Port = int(s.addr.Port()) // the kernel chooses once
+		c.workers = append(c.workers, &worker{socket: s, decoder: newExportDecoder(p, pool, stats), name: address, kernel: c.kernel})
 	}
-	c := &Collector{socket: s, name: address, log: log, stats: newStats(set)}
-	c.decoder = newExportDecoder(p, pool, c.stats)
-	c.kernel = set.GetOrCreateCounter(fmt.Sprintf("wharfwatch_flow_kernel_drops_total{socket=%q}", address))
-	set.GetOrCreateGauge(fmt.Sprintf("wharfwatch_flow_receive_buffer_bytes{socket=%q}", address), nil).Set(float64(s.buffer))
-	if s.buffer < smallBuffer && log != nil {
-		log.Warn("receive buffer is small, bursts will be lost", "socket", address, "bytes", s.buffer, "wanted", buffer,
+	if workers > 1 {
+		if err := c.workers[0].socket.steer(workers); err != nil {
+			c.Close()
+			return nil, fmt.Errorf("share udp %s between %d workers: %w (flow.workers: 1 does without)", address, workers, err)
+		}
+	}
+	set.GetOrCreateGauge(fmt.Sprintf("wharfwatch_flow_receive_buffer_bytes{socket=%q}", address), nil).Set(float64(c.Buffer()))
+	if c.Buffer() < smallBuffer && log != nil {
+		log.Warn("receive buffer is small, bursts will be lost", "socket", address, "bytes", c.Buffer(), "wanted", buffer,
 			"do", fmt.Sprintf("sysctl -w net.core.rmem_max=%d", buffer))
 	}
 	return c, nil
 }
 
 // Addr is the address bound.
-func (c *Collector) Addr() netip.AddrPort { return c.socket.addr }
+func (c *Collector) Addr() netip.AddrPort { return c.workers[0].socket.addr }
 
-// Buffer is the receive buffer that the kernel granted, bytes; it counts bookkeeping, so half of it holds payload.
-func (c *Collector) Buffer() int { return c.socket.buffer }
+// Buffer is the receive buffer that the kernel granted each worker, bytes; it counts bookkeeping, so half of it holds payload.
+func (c *Collector) Buffer() int { return c.workers[0].socket.buffer }
 
-// Exporters says what is known about everybody who sends, newest first. Safe for concurrent use.
-func (c *Collector) Exporters() []ExporterStatus { return c.decoder.exportersStatus() }
+// KernelDrops is how many datagrams the kernel dropped because the buffer was full, since the start.
+func (c *Collector) KernelDrops() uint64 { return c.kernel.Get() }
+
+// Exporters says what is known about everybody who sends, newest first per worker. Safe for concurrent use.
+func (c *Collector) Exporters() (all []ExporterStatus) {
+	for _, w := range c.workers {
+		all = append(all, w.decoder.exportersStatus()...)
+	}
+	return all
+}
 
 // Close is for a Collector that is not run; Run closes it otherwise.
-func (c *Collector) Close() error {
+func (c *Collector) Close() (err error) {
 	if c.running.Load() {
 		return nil
 	}
-	return c.socket.close()
+	for _, w := range c.workers {
+		if e := w.socket.close(); e != nil {
+			err = e
+		}
+	}
+	return err
 }
 
-// Run receives until ctx ends. It returns within 250 ms of that, and closes the socket.
+// Run receives until ctx ends. It returns within 250 ms of that, and closes the sockets. emit is called by one worker at a time.
 func (c *Collector) Run(ctx context.Context, emit func(*Batch)) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	c.running.Store(true)
-	defer c.socket.close()
-	c.decoder.emit = emit
-	defer c.decoder.flush()
-	last, polled := time.Now().UnixNano(), int64(0)
-	for ctx.Err() == nil {
-		slots, err := c.socket.read()
-		if err != nil {
-			return fmt.Errorf("receive netflow on udp %s: %w", c.name, err)
-		}
-		now := time.Now().UnixNano()
-		drops := c.socket.drops
-		if len(slots) == 0 || now-polled > int64(time.Second) {
-			drops, polled = c.socket.pollDrops(), now
-		}
-		if n := drops - c.socket.reported; n != 0 { // 32 bits that wrap
-			c.socket.reported = drops
-			c.kernel.Add(int(n))
-			c.decoder.kernelGap(c.name, last, now, n)
-		}
-		last = now
-		for i := range slots {
-			s := &slots[i]
-			c.decoder.datagram(s.buf, s.n, s.cut, s.from, now)
-		}
-		if len(slots) == 0 || now-c.decoder.opened > holdBatch {
-			c.decoder.flush()
-		}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var one sync.Mutex // in emit
+	var all sync.WaitGroup
+	for _, w := range c.workers {
+		all.Go(func() {
+			err := w.run(ctx, func(b *Batch) {
+				one.Lock()
+				defer one.Unlock()
+				emit(b)
+			})
+			if err != nil {
+				cancel(fmt.Errorf("receive netflow on udp %s: %w", c.name, err))
+			}
+		})
+	}
+	all.Wait()
+	if err := context.Cause(ctx); err != nil && err != ctx.Err() {
+		return err
 	}
 	return nil
 }

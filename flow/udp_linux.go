@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -34,19 +35,19 @@ type mmsghdr struct {
 
 const controlSize = 64 // CMSG_SPACE of one counter, with room
 
-// openSocket binds. A wildcard takes IPv4 and IPv6 where the host has both.
-func openSocket(a *net.UDPAddr, buffer int) (*socket, error) {
+// openSocket binds. A wildcard takes IPv4 and IPv6 where the host has both. A shared address may be bound again by this user.
+func openSocket(a *net.UDPAddr, buffer int, shared bool) (*socket, error) {
 	at := a.AddrPort()
 	wild := a.IP == nil || a.IP.IsUnspecified() && a.IP.To4() == nil
 	family := unix.AF_INET6
 	if !wild && at.Addr().Unmap().Is4() {
 		family = unix.AF_INET
 	}
-	fd, err := bindUDP(family, a, wild)
+	fd, err := bindUDP(family, a, wild, shared)
 	if err != nil && wild && a.IP == nil { // a host without IPv6
 		family = unix.AF_INET
 		var err4 error
-		if fd, err4 = bindUDP(family, a, wild); err4 != nil {
+		if fd, err4 = bindUDP(family, a, wild, shared); err4 != nil {
 			return nil, err
 		}
 	} else if err != nil {
@@ -60,7 +61,7 @@ func openSocket(a *net.UDPAddr, buffer int) (*socket, error) {
 	return s, nil
 }
 
-func bindUDP(family int, a *net.UDPAddr, dual bool) (int, error) {
+func bindUDP(family int, a *net.UDPAddr, dual, shared bool) (int, error) {
 	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w", err)
@@ -84,6 +85,12 @@ func bindUDP(family int, a *net.UDPAddr, dual bool) (int, error) {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
 			unix.Close(fd)
 			return -1, fmt.Errorf("set IPV6_V6ONLY: %w", err)
+		}
+	}
+	if shared {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+			unix.Close(fd)
+			return -1, fmt.Errorf("set SO_REUSEPORT: %w", err)
 		}
 	}
 	if err := unix.Bind(fd, sa); err != nil {
@@ -166,11 +173,12 @@ func (s *socket) read() ([]datagram, error) {
 }
 
 // peer reads the sender; v4-mapped addresses come out as IPv4.
-func peer(n *unix.RawSockaddrInet6) netip.Addr {
+func peer(n *unix.RawSockaddrInet6) netip.AddrPort {
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&n.Port))[:])
 	if n.Family == unix.AF_INET {
-		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(n)).Addr)
+		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(n)).Addr), port)
 	}
-	return netip.AddrFrom16(n.Addr).Unmap()
+	return netip.AddrPortFrom(netip.AddrFrom16(n.Addr).Unmap(), port)
 }
 
 // overflow reads the SO_RXQ_OVFL counter, which the kernel attaches once it is not 0.

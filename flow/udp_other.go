@@ -19,7 +19,7 @@ type socket struct {
 	slots           [1]datagram
 }
 
-func openSocket(a *net.UDPAddr, buffer int) (*socket, error) {
+func openSocket(a *net.UDPAddr, buffer int, _ bool) (*socket, error) {
 	c, err := net.ListenUDP("udp", a)
 	if err != nil {
 		return nil, err
@@ -42,7 +42,7 @@ func (s *socket) read() ([]datagram, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.n, d.from = n, from.Addr().Unmap()
+	d.n, d.from = n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
 	return s.slots[:], nil
 }
 

@@ -16,6 +16,7 @@ type lab struct {
 	decoder *exportDecoder
 	set     *metrics.Set
 	from    netip.Addr
+	port    uint16
 	now     int64
 	records []Record
 	batches []Batch
@@ -43,12 +44,15 @@ func newLab(t testing.TB, c Config) *lab {
 	return l
 }
 
+// sender is the exporter, at its port.
+func (l *lab) sender() netip.AddrPort { return netip.AddrPortFrom(l.from, l.port) }
+
 // send decodes one datagram and returns its records.
 func (l *lab) send(b []byte) []Record {
 	l.t.Helper()
 	have := len(l.records)
 	buf := append(append([]byte(nil), b...), 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5, 0xa5)
-	l.decoder.datagram(buf, len(b), false, l.from, l.now)
+	l.decoder.datagram(buf, len(b), false, l.sender(), l.now)
 	l.decoder.flush()
 	return l.records[have:]
 }
