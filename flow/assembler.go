@@ -63,6 +63,7 @@ type direction struct {
 	first, last int64
 	bytes       uint64
 	packets     uint32
+	vni         uint32
 	vlan        uint16
 	dport       uint16 // ICMP: type<<8 | code of this direction
 	flags       uint8
@@ -111,13 +112,18 @@ func (a *assembler) add(k *packet, hash uint32, now int64) {
 	d := &e.way[way]
 	begins := e.way[0].packets|e.way[1].packets == 0
 	if d.packets == 0 {
-		d.first, d.last, d.dport = now, max(now, d.last), k.dport
+		d.first, d.last, d.dport, d.vlan, d.vni = now, max(now, d.last), k.dport, k.vlan, k.vni
 	} else {
 		d.first, d.last = min(d.first, now), max(d.last, now)
 	}
 	d.bytes += k.bytes
 	d.packets++
-	d.vlan = k.vlan
+	if d.vlan == 0 {
+		d.vlan = k.vlan
+	}
+	if d.vni == 0 {
+		d.vni = k.vni
+	}
 	d.flags |= k.flags
 	state := e.state
 	e.state |= touched
@@ -218,7 +224,7 @@ func (a *assembler) emit(e *entry, flags uint8) {
 		b.Records = append(b.Records, Record{
 			First: d.first, Last: d.last, Src: e.src, Dst: e.dst, SrcPort: e.sport, DstPort: e.dport,
 			Bytes: d.bytes, Packets: uint64(d.packets), Sampling: 1,
-			VLAN: d.vlan, Proto: e.proto, TCPFlags: d.flags, Flags: flags | FlagPackets,
+			VLAN: d.vlan, VNI: d.vni, Proto: e.proto, TCPFlags: d.flags, Flags: flags | FlagPackets,
 		})
 		r := &b.Records[len(b.Records)-1]
 		if way == 1 {

@@ -2,27 +2,7 @@ package flow
 
 import "encoding/binary"
 
-// Link types as pcap files number them, https://www.tcpdump.org/linktypes.html.
-const (
-	linkNull     = 0
-	linkEthernet = 1
-	linkRaw      = 12 // as written on BSD; linkRaw2 is the registered number
-	linkRaw2     = 101
-	linkSLL      = 113
-	linkIPv4     = 228
-	linkIPv6     = 229
-	linkSLL2     = 276
-)
-
-const (
-	typeIPv4 = 0x0800
-	typeIPv6 = 0x86dd
-	typeVLAN = 0x8100 // 802.1Q
-	typeQinQ = 0x88a8 // 802.1ad
-
-	maxTags       = 2
-	maxExtensions = 8 // IPv6 extension headers that are walked; a packet with more keeps its addresses and loses its ports
-)
+const maxExtensions = 8 // headers in a chain that are walked; an IPv6 packet with more keeps its addresses and loses its ports
 
 // packet is what the parser reads off one frame.
 type packet struct {
@@ -32,8 +12,11 @@ type packet struct {
 	length       int    // how long it was on the wire, by the headers; the frame may hold less
 	sport, dport uint16 // ICMP: dport is type<<8 | code
 	vlan         uint16 // the outermost tag that is not 0
+	vni          uint32 // of the outermost overlay that is not 0
 	proto, flags uint8
-	cut          bool // the snap length took the ports or the TCP flags
+	depth        uint8 // envelopes that were opened around it
+	cut          bool  // the snap length took the ports or the TCP flags
+	partial      bool  // the first fragment of more
 }
 
 // verdict says what became of a frame: used, or the reason why not.
@@ -42,7 +25,7 @@ type verdict uint8
 const (
 	used       verdict = iota
 	badLink            // a link type that is not read here
-	notIP              // ARP, LLC, MPLS, three tags and more
+	notIP              // ARP, LLC, five tags and more
 	tooShort           // cut before the end of the IP header
 	malformed          // lengths or version contradict each other
 	outgoing           // loopback shows a packet twice; the first sight is skipped
@@ -52,71 +35,30 @@ const (
 // verdictNames are the label values of wharfwatch_flow_packets_ignored_total.
 var verdictNames = [numVerdict]string{"", "link", "not-ip", "short", "malformed", "outgoing"}
 
-// parser reads frames without allocating. Its only state joins the fragments of one packet; one goroutine uses it.
-type parser struct{ fragments fragments }
+// parser reads frames without allocating. Its only state joins the fragments of one packet, and counts; one goroutine uses it.
+type parser struct {
+	fragments         fragments
+	unwrapped, opaque [envelopes]uint64 // envelopes opened; those whose inside is not IP or cannot be read
+	tooDeep           uint64            // envelopes not opened because of how many stood around them
+}
 
 // parse fills k from a frame. wire is the length the frame had before it was cut, now its time (for the fragments).
 // vlan is the tag that the kernel took out of the frame, 0 for none.
 func (p *parser) parse(k *packet, link uint32, frame []byte, wire int, vlan uint16, now int64) verdict {
 	*k = packet{vlan: vlan & 0xfff}
 	wire = max(wire, len(frame))
-	var kind uint16
-	at := 0
-	switch link {
-	case linkEthernet:
-		at = 14
-		if len(frame) < at {
-			return tooShort
+	if link == linkEthernet && len(frame) >= 14 {
+		kind := binary.BigEndian.Uint16(frame[12:])
+		if kind == typeIPv4 {
+			return p.ipv4(k, frame, 14, wire, now)
 		}
-		kind = binary.BigEndian.Uint16(frame[12:])
-	case linkSLL:
-		at = 16
-		if len(frame) < at {
-			return tooShort
-		}
-		kind = binary.BigEndian.Uint16(frame[14:])
-	case linkSLL2:
-		at = 20
-		if len(frame) < at {
-			return tooShort
-		}
-		kind = binary.BigEndian.Uint16(frame)
-	case linkNull:
-		at = 4 // an address family whose numbers and byte order differ by system: the version nibble tells
-		fallthrough
-	case linkRaw, linkRaw2, linkIPv4, linkIPv6:
-		if len(frame) <= at {
-			return tooShort
-		}
-		switch frame[at] >> 4 {
-		case 4:
-			kind = typeIPv4
-		case 6:
-			kind = typeIPv6
-		}
-	default:
-		return badLink
+		return p.network(k, frame, 14, wire, kind, now)
 	}
-	for tags := 0; kind == typeVLAN || kind == typeQinQ; tags++ {
-		if tags == maxTags {
-			return notIP
-		}
-		if len(frame) < at+4 {
-			return tooShort
-		}
-		if k.vlan == 0 {
-			k.vlan = binary.BigEndian.Uint16(frame[at:]) & 0xfff
-		}
-		kind = binary.BigEndian.Uint16(frame[at+2:])
-		at += 4
+	at, kind, v := linkLayer(link, frame)
+	if v != used {
+		return v
 	}
-	switch kind {
-	case typeIPv4:
-		return p.ipv4(k, frame, at, wire, now)
-	case typeIPv6:
-		return p.ipv6(k, frame, at, wire, now)
-	}
-	return notIP
+	return p.network(k, frame, at, wire, kind, now)
 }
 
 func (p *parser) ipv4(k *packet, frame []byte, at, wire int, now int64) verdict {
@@ -136,7 +78,7 @@ func (p *parser) ipv4(k *packet, frame []byte, at, wire int, now int64) verdict 
 	k.src, k.dst = Addr4(binary.BigEndian.Uint32(h[12:])), Addr4(binary.BigEndian.Uint32(h[16:]))
 	fragment := binary.BigEndian.Uint16(h[6:]) & 0x3fff // more fragments, and the offset
 	if fragment == 0 {
-		return k.transport(frame, at+header, length-header)
+		return p.upper(k, frame, at+header, length-header, now)
 	}
 	id := uint32(binary.BigEndian.Uint16(h[4:]))
 	return p.fragment(k, frame, at+header, length-header, id, k.proto, fragment&0x1fff == 0, now)
@@ -184,7 +126,7 @@ func (p *parser) ipv6(k *packet, frame []byte, at, wire int, now int64) verdict 
 			}
 		default:
 			k.proto = next
-			return k.transport(frame, at, end-at)
+			return p.upper(k, frame, at, end-at, now)
 		}
 		if at+size > end {
 			return malformed
@@ -197,7 +139,7 @@ func (p *parser) ipv6(k *packet, frame []byte, at, wire int, now int64) verdict 
 	}
 	k.proto = next
 	if !extension(next) {
-		return k.transport(frame, at, end-at)
+		return p.upper(k, frame, at, end-at, now)
 	}
 	k.payload, k.length = at, end-at
 	return used

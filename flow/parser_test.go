@@ -84,7 +84,8 @@ func TestParserEdges(t *testing.T) {
 		"tcp cut at 3":                {frame: tcp4[:14+20+3], wire: len(tcp4), want: said{a4, b4, 0, 0, TCP, 0, 0, 1040, 0}},
 		"qinq":                        {frame: tagged(typeQinQ, 7, 9), want: said{a4, b4, 1000, 2000, UDP, 0, 7, 38, 10}},
 		"priority tag before a vlan":  {frame: tagged(typeVLAN, 0, 9), want: said{a4, b4, 1000, 2000, UDP, 0, 9, 38, 10}},
-		"three tags":                  {frame: tagged(typeQinQ, 7, 9, 11), v: notIP},
+		"four tags":                   {frame: tagged(typeQinQ, 7, 9, 11, 13), want: said{a4, b4, 1000, 2000, UDP, 0, 7, 38, 10}},
+		"five tags":                   {frame: tagged(typeQinQ, 7, 9, 11, 13, 15), v: notIP},
 		"icmp":                        {frame: serialize(t, ethernet(typeIPv4), ip4(ICMP), &layers.ICMPv4{TypeCode: 0x0800}, payload(56)), want: said{a4, b4, 0, 0x0800, ICMP, 0, 0, 84, 64}},
 		"icmpv6":                      {frame: serialize(t, ethernet(typeIPv6), ip6(ICMPv6), &layers.ICMPv6{TypeCode: 0x8000}, payload(8)), want: said{a6, b6, 0, 0x8000, ICMPv6, 0, 0, 52, 12}},
 		"other protocol":              {frame: serialize(t, ethernet(typeIPv4), ip4(89), payload(44)), want: said{a4, b4, 0, 0, 89, 0, 0, 64, 44}},
@@ -260,7 +261,7 @@ func TestParserOracle(t *testing.T) {
 		default:
 			ls = append(ls, ethernet(kind))
 		}
-		proto := []layers.IPProtocol{TCP, UDP, 47, 89}[r.IntN(4)]
+		proto := []layers.IPProtocol{TCP, UDP, 50, 89}[r.IntN(4)]
 		if six {
 			h := ip6(proto)
 			h.SrcIP[15], h.DstIP[9] = byte(r.Uint32()), byte(r.Uint32())
@@ -310,6 +311,9 @@ func FuzzPacket(f *testing.F) {
 		f.Add(uint32(linkEthernet), seed, uint32(len(seed)))
 		f.Add(uint32(linkRaw), seed[14:], uint32(9000))
 	}
+	for _, w := range wrappedFrames(f) {
+		f.Add(uint32(linkEthernet), w.frame, uint32(len(w.frame)))
+	}
 	o := newOracle()
 	f.Fuzz(func(t *testing.T, link uint32, frame []byte, wire uint32) {
 		wire = max(wire&(1<<20-1), uint32(len(frame)))
@@ -320,10 +324,14 @@ func FuzzPacket(f *testing.F) {
 			if v != used {
 				continue
 			}
-			if k.bytes > uint64(wire) || k.bytes < 20 {
-				t.Fatalf("%d bytes of %d on the wire", k.bytes, wire)
+			most := int(wire)
+			if k.depth > 0 {
+				most += maxInner // in the first fragment of its envelope
 			}
-			if k.payload < 0 || k.length < 0 || k.payload+k.length > int(wire) || len(k.transportPayload(frame)) > k.length {
+			if k.bytes > uint64(most) || k.bytes < 20 || k.depth > maxEnvelopes {
+				t.Fatalf("%d bytes of %d on the wire, in %d envelopes", k.bytes, wire, k.depth)
+			}
+			if k.payload < 0 || k.length < 0 || k.payload+k.length > most || len(k.transportPayload(frame)) > k.length {
 				t.Fatalf("payload %d+%d of %d on the wire", k.payload, k.length, wire)
 			}
 			if k.src.IsZero() && k.proto == 0 && k.bytes == 0 {
@@ -335,7 +343,7 @@ func FuzzPacket(f *testing.F) {
 		}
 		// Where both read ports of an unfragmented packet, they read the same.
 		want, err := o.said(frame)
-		if err == nil && want.Sport != 0 && want.Proto == k.proto && want.Bytes != 0 && k.bytes == want.Bytes && !k.cut && (want.Sport != k.sport || want.Dport != k.dport || want.Src != k.src.Netip().String()) {
+		if err == nil && k.depth == 0 && want.Sport != 0 && want.Proto == k.proto && want.Bytes != 0 && k.bytes == want.Bytes && !k.cut && (want.Sport != k.sport || want.Dport != k.dport || want.Src != k.src.Netip().String()) {
 			if o.ip4.FragOffset == 0 && want.Bytes != 40 && fmt.Sprint(k.src) == want.Src {
 				t.Fatalf("gopacket %+v, ours %+v", want, k.said())
 			}

@@ -22,6 +22,8 @@ type tap struct {
 	published                       struct {
 		orphans, early, opened, evicted, steps uint64
 		live                                   int
+		unwrapped, opaque                      [envelopes]uint64
+		tooDeep                                uint64
 	}
 
 	meter *tapMeter
@@ -44,6 +46,8 @@ type tapMeter struct {
 	answers, malformed                 *metrics.Counter
 	live                               *metrics.Gauge
 	ignored                            [numVerdict]*metrics.Counter
+	unwrapped, opaque                  [envelopes]*metrics.Counter
+	tooDeep                            *metrics.Counter
 }
 
 func newTapMeter(set *metrics.Set) *tapMeter {
@@ -62,6 +66,11 @@ func newTapMeter(set *metrics.Set) *tapMeter {
 	for v := used + 1; v < numVerdict; v++ {
 		m.ignored[v] = set.GetOrCreateCounter(fmt.Sprintf(`wharfwatch_flow_packets_ignored_total{reason=%q}`, verdictNames[v]))
 	}
+	for e, name := range envelopeNames {
+		m.unwrapped[e] = set.GetOrCreateCounter(fmt.Sprintf("wharfwatch_flow_envelopes_total{kind=%q}", name))
+		m.opaque[e] = set.GetOrCreateCounter(fmt.Sprintf("wharfwatch_flow_envelopes_opaque_total{kind=%q}", name))
+	}
+	m.tooDeep = set.GetOrCreateCounter("wharfwatch_flow_envelopes_too_deep_total")
 	return m
 }
 
@@ -170,6 +179,12 @@ func (t *tap) publish() {
 	m.evicted.AddInt64(int64(a.evicted - p.evicted))
 	m.steps.AddInt64(int64(a.steps - p.steps))
 	m.live.Add(float64(a.live - p.live))
+	for e := range envelopeNames {
+		m.unwrapped[e].AddInt64(int64(t.parser.unwrapped[e] - p.unwrapped[e]))
+		m.opaque[e].AddInt64(int64(t.parser.opaque[e] - p.opaque[e]))
+	}
+	m.tooDeep.AddInt64(int64(t.parser.tooDeep - p.tooDeep))
+	p.unwrapped, p.opaque, p.tooDeep = t.parser.unwrapped, t.parser.opaque, t.parser.tooDeep
 	p.live = a.live
 	p.orphans, p.early, p.opened, p.evicted, p.steps = f.orphans, f.evicted, a.opened, a.evicted, a.steps
 }
