@@ -41,6 +41,12 @@ func (d *exportDecoder) flush() {
 	}
 }
 
+// end is for the end of the input: what waits for a template waits no longer.
+func (d *exportDecoder) end() {
+	d.flush()
+	d.giveUpAll()
+}
+
 // send must be called with the lock held; it gives it up while the receiver works.
 func (d *exportDecoder) send() {
 	b := d.batch

@@ -47,7 +47,7 @@ func (f *Datagrams) Exporters() []ExporterStatus { return f.decoder.exportersSta
 // Run reads to the end of the file.
 func (f *Datagrams) Run(ctx context.Context, emit func(*Batch)) error {
 	f.decoder.emit = emit
-	defer f.decoder.flush()
+	defer f.decoder.end()
 	p, err := openPackets(f.r)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", f.name, err)

@@ -35,10 +35,13 @@ var elements = map[uint16]element{
 	225: {value: natSrcLo, address: 4}, 226: {value: natDstLo, address: 4},
 	281: {value: natSrcLo, address: 16}, 282: {value: natDstLo, address: 16},
 	227: {value: natSrcPort}, 228: {value: natDstPort},
+	40001: {value: natSrcLo, rank: 1, address: 4}, 40002: {value: natDstLo, rank: 1, address: 4}, // Cisco ASA before 8.4, v9 only
+	40003: {value: natSrcPort, rank: 1}, 40004: {value: natDstPort, rank: 1},
 	58: {value: vlan}, 243: {value: vlan, rank: 1}, 351: {value: vni},
 	136: {value: endReason},
 	32:  {value: icmpTypeCode}, 139: {value: icmpTypeCode, rank: 1},
 	176: {value: icmpType}, 178: {value: icmpType, rank: 1}, 177: {value: icmpCode}, 179: {value: icmpCode, rank: 1},
+	233: {value: fwEvent}, 40005: {value: fwEvent, rank: 1}, 148: {value: flowID}, 239: {value: biflowDirection},
 	34: {value: rateInterval}, 305: {value: ratePackets}, 306: {value: rateSpace},
 	48: {value: sampler}, 302: {value: sampler, rank: 1},
 }
@@ -49,6 +52,7 @@ const reversePEN = 29305
 var reverseElements = map[uint16]element{
 	1: {value: reverseOctets}, 85: {value: reverseOctets, rank: 1},
 	2: {value: reversePackets}, 86: {value: reversePackets, rank: 1},
+	6: {value: reverseFlags},
 }
 
 type field struct {
@@ -115,6 +119,8 @@ func compile(fields []field) (p *plan, bad int, why reason) {
 	}
 	p.size = off
 	p.addressed = seen[srcLo] || seen[dstLo]
+	p.event = p.picks[fwEvent].has()
+	p.totals = p.event && ranks[octets] > 0
 	p.biflow = p.picks[reverseOctets].has() || p.picks[reversePackets].has()
 	for v := natSrcHi; v < values; v++ {
 		p.extras = p.extras || p.picks[v].has()

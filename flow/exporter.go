@@ -26,6 +26,10 @@ type exporter struct {
 	templates int
 	changes   allowance // of templates
 	label     string    // in metrics
+
+	orphans         []orphan // by arrival
+	orphanBytes     int      // with overhead
+	orphanDatagrams int
 }
 
 type domainKey struct {
@@ -43,9 +47,11 @@ type domain struct {
 	sequence  sequence
 	sampling  sampling
 
-	firstSeen, lastSeen        int64 // arrival
-	lastRecord, watermark      int64
-	datagrams, records, missed uint64
+	firstSeen, lastSeen   int64 // arrival
+	lastRecord, watermark int64
+	datagrams, records    uint64
+	missed                uint64 // data sets without a template, those read later not
+	refused               uint64 // parts of datagrams
 }
 
 // ExporterStatus is what is known about one observation domain of one exporter.
@@ -60,7 +66,7 @@ type ExporterStatus struct {
 	Datagrams       uint64        `json:"datagrams"`
 	Records         uint64        `json:"records"`
 	Templates       int           `json:"templates"`
-	WithoutTemplate uint64        `json:"without_template"` // data sets that came before their template
+	WithoutTemplate uint64        `json:"without_template"` // data sets that could not be read, or not yet: their template is missing
 	Sampling        uint32        `json:"sampling"`         // of records that say none themselves; 1 where unknown
 	SamplingFrom    string        `json:"sampling_from"`    // config, record, options, header, unknown
 	Lost            uint64        `json:"lost"`             // by sequence numbers, in LostUnit
@@ -101,6 +107,8 @@ func (d *exportDecoder) exporter(from netip.AddrPort, arrival int64) *exporter {
 }
 
 func (d *exportDecoder) dropExporter(e *exporter) {
+	d.giveUp(e)
+	d.holders.drop(e)
 	e.domains.each(func(_ domainKey, s *domain) { d.dropTemplates(s) })
 	d.stats.evictedExporters.Inc()
 	d.stats.exporters.Dec()
@@ -123,6 +131,7 @@ func (d *exportDecoder) domain(e *exporter, k domainKey, arrival int64) *domain 
 		source: domainName(e.name, k.id), sequence: newSequence(k.version),
 	}
 	e.domains.put(k, s, func(_ domainKey, old *domain) {
+		d.giveUp(e)
 		d.dropTemplates(old)
 		d.stats.evictedDomains.Inc()
 	})

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
@@ -41,6 +42,25 @@ func capturedPayloads(t testing.TB, file []byte) (all [][]byte) {
 			all = append(all, payload)
 		}
 	}
+}
+
+// readDatagrams decodes a capture of export datagrams.
+func readDatagrams(t *testing.T, file string) (records []Record, set *metrics.Set, status []ExporterStatus) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set = metrics.NewSet()
+	s := OpenDatagrams(file, bytes.NewReader(b), NewPool(4), set)
+	err = s.Run(context.Background(), func(b *Batch) {
+		records = append(records, b.Records...)
+		b.Free()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return records, set, s.Exporters()
 }
 
 // What softflowd made of the same packets, in all versions, record by record.

@@ -181,6 +181,7 @@ func TestHostile(t *testing.T) {
 					t.Errorf("%d bytes allocated for %d received", used, len(b))
 				}
 			}
+			l.decoder.end()
 			got := map[reason]uint64{}
 			for r := badShort; r < reasons; r++ {
 				if n := l.refused(r); n != 0 {
@@ -449,7 +450,7 @@ func FuzzPlan(f *testing.F) {
 			}
 			q.read(x, &r, c)
 			if q.biflow {
-				q.reverse(x, &r)
+				r = q.reverse(x, &r)
 			}
 			return r, true
 		}

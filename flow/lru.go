@@ -53,6 +53,14 @@ func (l *lru[K, V]) dropOldest() (K, V) {
 	return n.key, n.value
 }
 
+// drop forgets an entry, if it is there.
+func (l *lru[K, V]) drop(k K) {
+	if n, ok := l.table[k]; ok {
+		n.unlink()
+		delete(l.table, k)
+	}
+}
+
 // each goes from the newest to the oldest.
 func (l *lru[K, V]) each(f func(K, V)) {
 	for n := l.root.next; n != &l.root; n = n.next {

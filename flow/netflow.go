@@ -32,15 +32,25 @@ type exportDecoder struct {
 	gap       Gap   // of the kernel, for the next batch
 	sink      templateSink
 	scratch   []byte
+	header    header  // of the datagram being read
+	serial    uint64  // its number
 	spare     plan    // of the variable-length record being read
 	reading   reading // of the datagram being read
 	lost      map[string]*metrics.Counter
+
+	connections *lru[connection, *counted] // of firewalls
+	holders     *lru[*exporter, struct{}]  // of orphans
+	orphanBytes int
+	orphanLimit int
+	swept       int64 // arrival, when orphans were last looked at
 }
 
 func newExportDecoder(p *policy, pool Pool, s *stats) *exportDecoder {
 	return &exportDecoder{
 		policy: p, pool: pool, stats: s, exporters: newLRU[netip.AddrPort, *exporter](maxExporters),
 		arrivals: newAllowance(2000, 200), lost: map[string]*metrics.Counter{},
+		connections: newLRU[connection, *counted](maxConnections),
+		holders:     newLRU[*exporter, struct{}](maxExporters), orphanLimit: maxAllOrphanBytes,
 	}
 }
 
@@ -52,8 +62,9 @@ func (d *exportDecoder) datagram(buf []byte, n int, cut bool, from netip.AddrPor
 	if cut {
 		d.stats.cut.Inc()
 	}
-	h, why := parseHeader(buf[:n], cut)
-	if why != fine {
+	var why reason
+	h := &d.header
+	if *h, why = parseHeader(buf[:n], cut); why != fine {
 		d.stats.count(why, 1)
 		return
 	}
@@ -63,36 +74,49 @@ func (d *exportDecoder) datagram(buf []byte, n int, cut bool, from netip.AddrPor
 	}
 	s := d.domain(e, domainKey{h.version, h.domain}, arrival)
 	d.stats.decoded.Inc()
-	r := d.begin(s, &h, arrival)
+	d.serial++
+	d.expireOrphans(arrival)
+	r := d.begin(s, h, arrival)
 	before := s.watermark
 	d.open(s, arrival, r.export)
 
 	records, known := 0, true
 	if h.version == 5 {
-		records = d.v5(buf[:n], &h, r)
+		records = d.v5(buf[:n], h, r)
 		r.emitted = records
 	} else {
-		records, known = d.sets(buf[:n+slack], &h, s, r)
+		records, known = d.sets(buf[:n+slack], h, s, r)
 	}
 	if h.cut {
-		d.stats.count(partCut, 1)
+		d.refuse(s, partCut, 1)
 		known = false
 	}
-	lost, restarted := s.sequence.take(&h, records, known)
+	lost, restarted := s.sequence.take(h, records, known)
 	if lost != 0 {
 		d.account(s, lost, before, r.export)
 	}
 	if restarted {
 		d.batch.Gaps = append(d.batch.Gaps, Gap{Source: s.source, From: before, To: max(before, min(r.export, arrival)), Reason: "restart"})
 	}
+	d.read(s, h, r)
+	s.datagrams++
+	s.lastSeen = max(s.lastSeen, arrival)
+	s.watermark = max(s.watermark, min(r.export, arrival))
+}
+
+// read accounts for the records that were read.
+func (d *exportDecoder) read(s *domain, h *header, r *reading) {
 	d.stats.records[h.version].Add(r.emitted)
 	d.stats.clamped.Add(r.clamped)
-	d.stats.count(partSampling, r.badRates)
-	s.datagrams++
+	d.refuse(s, partSampling, r.badRates)
 	s.records += uint64(r.emitted)
-	s.lastSeen = max(s.lastSeen, arrival)
 	s.lastRecord = max(s.lastRecord, r.newest)
-	s.watermark = max(s.watermark, min(r.export, arrival))
+}
+
+// refuse counts n parts of datagrams of s that were not used.
+func (d *exportDecoder) refuse(s *domain, why reason, n int) {
+	d.stats.count(why, n)
+	s.refused += uint64(n)
 }
 
 // begin prepares what all records of a datagram share.
@@ -104,12 +128,17 @@ func (d *exportDecoder) begin(s *domain, h *header, arrival int64) *reading {
 	if h.version == 5 {
 		s.sampling.header = h.sampling
 	}
+	d.reading = s.reading(h, export, arrival)
+	return &d.reading
+}
+
+// reading is what the records of a datagram of s share.
+func (s *domain) reading(h *header, export, arrival int64) reading {
 	rate, origin := s.sampling.rate()
 	if s.exporter.override != 0 {
 		rate, origin = s.exporter.override, rateConfig
 	}
-	r := &d.reading
-	*r = reading{
+	r := reading{
 		export: export, offset: s.timing.offset, uptime: h.uptime, hasUptime: h.hasUptime,
 		oldest: arrival - maxBehind, latest: arrival + maxAhead, arrival: arrival,
 		rate: rate, fixedRate: origin == rateConfig, exporter: s.exporter.key, domain: s.id, from: s,
@@ -133,7 +162,7 @@ func (d *exportDecoder) sets(b []byte, h *header, s *domain, r *reading) (record
 		id, size := binary.BigEndian.Uint16(b[off:]), int(binary.BigEndian.Uint16(b[off+2:]))
 		if size < 4 || off+size > end {
 			if !zero(b[off:end]) { // some exporters fill the datagram up
-				d.stats.count(partSetLength, 1)
+				d.refuse(s, partSetLength, 1)
 				known = false
 			}
 			return records, known
@@ -147,7 +176,7 @@ func (d *exportDecoder) sets(b []byte, h *header, s *domain, r *reading) (record
 		case h.version == 9 && id <= 1, h.version == 10 && (id == 2 || id == 3):
 			d.templateSet(set, h.version, id&1 == 1, s, r.arrival)
 		default:
-			d.stats.count(partSetID, 1)
+			d.refuse(s, partSetID, 1)
 		}
 		off += size
 	}
@@ -158,8 +187,7 @@ func (d *exportDecoder) sets(b []byte, h *header, s *domain, r *reading) (record
 func (d *exportDecoder) data(set []byte, id uint16, s *domain, r *reading) (records int, good bool) {
 	t := s.templates[id]
 	if t == nil || r.arrival-t.seen > int64(templateLife) {
-		d.stats.count(partMissing, 1)
-		s.missed++
+		d.hold(set, id, s, r.arrival)
 		return 0, false
 	}
 	switch p := t.plan; {
@@ -171,7 +199,7 @@ func (d *exportDecoder) data(set []byte, id uint16, s *domain, r *reading) (reco
 		body := len(set) - 4
 		n := body / p.size
 		if rest := body - n*p.size; rest > 0 && (rest > 3 || !zero(set[len(set)-rest:])) {
-			d.stats.count(partPadding, 1)
+			d.refuse(s, partPadding, 1)
 		}
 		d.fixed(p, set[4:len(set)+slack], n, r)
 		return n, true
@@ -181,10 +209,10 @@ func (d *exportDecoder) data(set []byte, id uint16, s *domain, r *reading) (reco
 // fixed reads n records of equal size.
 func (d *exportDecoder) fixed(p *plan, x []byte, n int, r *reading) {
 	if !p.addressed {
-		d.stats.count(partAddress, n)
+		d.refuse(r.from, partAddress, n)
 		return
 	}
-	for n > 0 && !p.biflow {
+	for n > 0 && !p.biflow && !p.event {
 		recs := d.room(n)
 		for i := range recs {
 			p.read(x, &recs[i], r)
@@ -194,10 +222,15 @@ func (d *exportDecoder) fixed(p *plan, x []byte, n int, r *reading) {
 		r.emitted += len(recs)
 	}
 	for ; n > 0; n-- { // biflows: one record of the wire gives two
-		one := d.room(1)
-		p.read(x, &one[0], r)
+		var one, back Record
+		p.read(x, &one, r)
+		back = p.reverse(x, &one)
+		if p.event {
+			d.once(p, x, &one, &back, r.from)
+		}
+		d.room(1)[0] = one
 		r.emitted++
-		if back, has := p.reverse(x, &one[0]); has {
+		if back.Bytes != 0 || back.Packets != 0 {
 			d.room(1)[0] = back
 			r.emitted++
 		}
@@ -210,7 +243,7 @@ func (d *exportDecoder) variable(p *plan, x []byte, r *reading) (records int, go
 	for len(x) >= p.size {
 		n, fits := p.resolve(x, &d.spare)
 		if !fits {
-			d.stats.count(partVariable, 1)
+			d.refuse(r.from, partVariable, 1)
 			return records, false
 		}
 		d.fixed(&d.spare, x[:n+slack], 1, r)
@@ -218,7 +251,7 @@ func (d *exportDecoder) variable(p *plan, x []byte, r *reading) (records int, go
 		records++
 	}
 	if len(x) > 3 || !zero(x) {
-		d.stats.count(partPadding, 1)
+		d.refuse(r.from, partPadding, 1)
 	}
 	return records, true
 }

@@ -38,14 +38,14 @@ func (d *exportDecoder) optionsData(o *optionsPlan, x []byte, s *domain) (record
 	for len(x) >= o.size {
 		n, fits := o.record(x, d, s)
 		if !fits {
-			d.stats.count(partVariable, 1)
+			d.refuse(s, partVariable, 1)
 			return records, false
 		}
 		x = x[n:]
 		records++
 	}
 	if len(x) > 3 || !zero(x) {
-		d.stats.count(partPadding, 1)
+		d.refuse(s, partPadding, 1)
 	}
 	return records, true
 }
@@ -87,7 +87,7 @@ func (o *optionsPlan) record(x []byte, d *exportDecoder, s *domain) (size int, f
 	if o.useful {
 		switch rate, good := f.rate(); {
 		case !good:
-			d.stats.count(partSampling, 1)
+			d.refuse(s, partSampling, 1)
 		case rate != 0:
 			s.sampling.learn(id, hasID, rate)
 		}

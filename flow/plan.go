@@ -10,6 +10,8 @@ type plan struct {
 	addressed bool // an address is among the fields: others are no flows
 	variable  bool // fields state their lengths: resolve first
 	biflow    bool // RFC 5103 or initiator and responder counters
+	event     bool // a firewall's event
+	totals    bool // its counters may be totals of the connection
 	dual      bool // IPv4 and IPv6 fields side by side, one of them 0
 	extras    bool // anything beyond the common fields
 	srcOr     uint64
@@ -73,6 +75,10 @@ const (
 	reversePackets
 	duration
 	initTime
+	fwEvent
+	flowID
+	biflowDirection
+	reverseFlags
 	src4
 	dst4
 
@@ -142,6 +148,9 @@ func (p *plan) readExtras(x []byte, r *Record, c *reading) {
 	if r.DstPort == 0 && (r.Proto == ICMP || r.Proto == ICMPv6) {
 		r.DstPort = uint16(g[icmpTypeCode].get(x) | g[icmpType].get(x)<<8 | g[icmpCode].get(x))
 	}
+	if g[biflowDirection].get(x) == 2 {
+		r.Flags |= FlagReply
+	}
 	if g[initTime].has() {
 		c.from.timing.init = int64(g[initTime].get(x)) * milli
 		c.hasUptime, c.uptime = true, uint32((c.export-c.offset-c.from.timing.init)/milli)
@@ -169,19 +178,17 @@ func (p *plan) readRate(x []byte, r *Record, c *reading) {
 	}
 }
 
-// reverse makes the record of the other direction of a biflow.
-func (p *plan) reverse(x []byte, r *Record) (Record, bool) {
-	b, n := p.picks[reverseOctets].get(x), p.picks[reversePackets].get(x)
-	if b == 0 && n == 0 {
-		return Record{}, false
-	}
+// reverse makes the record of the other direction of a biflow. Its source answered, unless biflowDirection says that it began (RFC 5103
+// 6.3: 2 is reverseInitiator).
+func (p *plan) reverse(x []byte, r *Record) Record {
 	back := *r
 	back.Src, back.Dst, back.SrcPort, back.DstPort = r.Dst, r.Src, r.DstPort, r.SrcPort
 	back.NATSrc, back.NATDst, back.NATSrcPort, back.NATDstPort = r.NATDst, r.NATSrc, r.NATDstPort, r.NATSrcPort
 	back.InIf, back.OutIf = r.OutIf, r.InIf
-	back.Bytes, back.Packets, back.TCPFlags = b, n, 0
-	back.Flags |= FlagReply
-	return back, true
+	back.Bytes, back.Packets = p.picks[reverseOctets].get(x), p.picks[reversePackets].get(x)
+	back.TCPFlags = uint8(p.picks[reverseFlags].get(x))
+	back.Flags ^= FlagReply
+	return back
 }
 
 // resolve finds the fields of a variable-length record in x and makes to the plan that reads it. It returns the record's length.

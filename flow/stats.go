@@ -62,24 +62,30 @@ type stats struct {
 	evictedTemplates           *metrics.Counter
 	evictedExporters           *metrics.Counter
 	evictedDomains             *metrics.Counter
+	evictedConnections         *metrics.Counter
 	templates, exporters       *metrics.Gauge
+	orphansWaiting             *metrics.Gauge
+	orphansReplayed            *metrics.Counter
 }
 
 func newStats(set *metrics.Set) *stats {
 	s := &stats{
-		set:              set,
-		received:         set.GetOrCreateCounter("wharfwatch_flow_datagrams_received_total"),
-		decoded:          set.GetOrCreateCounter("wharfwatch_flow_datagrams_decoded_total"),
-		cut:              set.GetOrCreateCounter("wharfwatch_flow_datagrams_truncated_total"),
-		clamped:          set.GetOrCreateCounter("wharfwatch_flow_records_clamped_total"),
-		clockSteps:       set.GetOrCreateCounter("wharfwatch_flow_exporter_clock_steps_total"),
-		templateChanges:  set.GetOrCreateCounter("wharfwatch_flow_template_changes_total"),
-		refreshes:        set.GetOrCreateCounter("wharfwatch_flow_template_refreshes_total"),
-		evictedTemplates: set.GetOrCreateCounter("wharfwatch_flow_templates_evicted_total"),
-		evictedExporters: set.GetOrCreateCounter("wharfwatch_flow_exporters_evicted_total"),
-		evictedDomains:   set.GetOrCreateCounter("wharfwatch_flow_domains_evicted_total"),
-		templates:        set.GetOrCreateGauge("wharfwatch_flow_templates", nil),
-		exporters:        set.GetOrCreateGauge("wharfwatch_flow_exporters", nil),
+		set:                set,
+		received:           set.GetOrCreateCounter("wharfwatch_flow_datagrams_received_total"),
+		decoded:            set.GetOrCreateCounter("wharfwatch_flow_datagrams_decoded_total"),
+		cut:                set.GetOrCreateCounter("wharfwatch_flow_datagrams_truncated_total"),
+		clamped:            set.GetOrCreateCounter("wharfwatch_flow_records_clamped_total"),
+		clockSteps:         set.GetOrCreateCounter("wharfwatch_flow_exporter_clock_steps_total"),
+		templateChanges:    set.GetOrCreateCounter("wharfwatch_flow_template_changes_total"),
+		refreshes:          set.GetOrCreateCounter("wharfwatch_flow_template_refreshes_total"),
+		evictedTemplates:   set.GetOrCreateCounter("wharfwatch_flow_templates_evicted_total"),
+		evictedExporters:   set.GetOrCreateCounter("wharfwatch_flow_exporters_evicted_total"),
+		evictedDomains:     set.GetOrCreateCounter("wharfwatch_flow_domains_evicted_total"),
+		evictedConnections: set.GetOrCreateCounter("wharfwatch_flow_firewall_connections_evicted_total"),
+		templates:          set.GetOrCreateGauge("wharfwatch_flow_templates", nil),
+		exporters:          set.GetOrCreateGauge("wharfwatch_flow_exporters", nil),
+		orphansWaiting:     set.GetOrCreateGauge("wharfwatch_flow_orphan_sets", nil),
+		orphansReplayed:    set.GetOrCreateCounter("wharfwatch_flow_orphan_sets_read_total"),
 	}
 	for r := range reasons {
 		name := "parts_refused_total"

@@ -38,20 +38,20 @@ func (d *exportDecoder) templateSet(set []byte, version uint16, options bool, s 
 			if version == 10 {
 				why = partWithdrawal
 			}
-			d.stats.count(why, 1)
+			d.refuse(s, why, 1)
 			x = x[4:]
 			continue
 		}
 		size, fields, fits := templateSize(x, version, options)
 		if !fits {
-			d.stats.count(partTemplateEnd, 1)
+			d.refuse(s, partTemplateEnd, 1)
 			return
 		}
 		switch {
 		case id < 256:
-			d.stats.count(partTemplateID, 1)
+			d.refuse(s, partTemplateID, 1)
 		case fields == 0 || fields > maxFields:
-			d.stats.count(partFields, 1)
+			d.refuse(s, partFields, 1)
 			d.dropTemplate(s, id)
 		default:
 			d.template(x[:size], version, options, id, s, arrival)
@@ -102,12 +102,12 @@ func (d *exportDecoder) template(raw []byte, version uint16, options bool, id ui
 		return
 	}
 	if !s.exporter.changes.take(arrival) {
-		d.stats.count(partRate, 1)
+		d.refuse(s, partRate, 1)
 		return
 	}
 	fields, err := d.parseTemplate(raw, version, options, s.id)
 	if err != nil {
-		d.stats.count(partTemplateEnd, 1)
+		d.refuse(s, partTemplateEnd, 1)
 		return
 	}
 	t := &template{raw: bytes.Clone(raw), seen: arrival}
@@ -117,9 +117,9 @@ func (d *exportDecoder) template(raw []byte, version uint16, options bool, id ui
 	} else {
 		t.plan, bad, why = compile(fields)
 	}
-	d.stats.count(partField, bad)
+	d.refuse(s, partField, bad)
 	if why != fine {
-		d.stats.count(why, 1)
+		d.refuse(s, why, 1)
 		d.dropTemplate(s, id) // what it meant before it no longer means
 		return
 	}
@@ -132,6 +132,7 @@ func (d *exportDecoder) template(raw []byte, version uint16, options bool, id ui
 		d.stats.templateChanges.Inc()
 	}
 	s.templates[id] = t
+	d.adopt(s, id)
 }
 
 // makeRoom keeps the bounds: an exporter at its own loses its oldest template, and all together that of the exporter heard from

@@ -31,7 +31,7 @@ func (w *worker) run(ctx context.Context, emit func(*Batch)) error {
 	defer runtime.UnlockOSThread()
 	defer w.socket.close()
 	w.decoder.emit = emit
-	defer w.decoder.flush()
+	defer w.decoder.end()
 	last, polled := time.Now().UnixNano(), int64(0)
 	for ctx.Err() == nil {
 		slots, err := w.socket.read()
