@@ -35,6 +35,9 @@ type Config struct {
 	// SlackSeconds is added to the active timeout before a silent source stops holding event time back.
 	SlackSeconds int `yaml:"slack_seconds"`
 
+	// TemplateFile keeps templates and sampling rates over restarts; empty keeps nothing. It is read by Open.
+	TemplateFile string `yaml:"-"`
+
 	// ExplicitNetflow and ExplicitInterfaces say that a person chose the list: what cannot be opened is then an error, while
 	// a default that cannot be opened is a note. Lists that differ from Default count as chosen without it.
 	ExplicitNetflow    bool `yaml:"-"`
@@ -137,12 +140,19 @@ func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []S
 	if err != nil {
 		return nil, nil, err
 	}
+	var k *keeper
+	if c.TemplateFile != "" {
+		k = openKeeper(c.TemplateFile, time.Now().UnixNano(), set, log)
+		if note := k.note(); note != "" {
+			notes = append(notes, note)
+		}
+	}
 	chosen := c.ExplicitNetflow || !slices.Equal(c.Netflow, Default().Netflow)
 	for _, a := range c.Netflow {
 		if a == "off" {
 			continue
 		}
-		u, err := openCollector(a, c.ReceiveBufferBytes, max(c.Workers, 1), policy, pool, set, log)
+		u, err := openCollector(a, c.ReceiveBufferBytes, max(c.Workers, 1), policy, k, pool, set, log)
 		switch {
 		case err == nil:
 			sources = append(sources, u)

@@ -66,6 +66,7 @@ type ExporterStatus struct {
 	Datagrams       uint64        `json:"datagrams"`
 	Records         uint64        `json:"records"`
 	Templates       int           `json:"templates"`
+	StaleTemplates  int           `json:"stale_templates"`  // of them, those not sent since the start, or for a day
 	WithoutTemplate uint64        `json:"without_template"` // data sets that could not be read, or not yet: their template is missing
 	Sampling        uint32        `json:"sampling"`         // of records that say none themselves; 1 where unknown
 	SamplingFrom    string        `json:"sampling_from"`    // config, record, options, header, unknown
@@ -135,6 +136,7 @@ func (d *exportDecoder) domain(e *exporter, k domainKey, arrival int64) *domain 
 		d.dropTemplates(old)
 		d.stats.evictedDomains.Inc()
 	})
+	d.restore(s, arrival)
 	return s
 }
 
@@ -145,10 +147,16 @@ func (d *exportDecoder) exportersStatus() []ExporterStatus {
 	d.exporters.each(func(_ netip.AddrPort, e *exporter) {
 		e.domains.each(func(k domainKey, s *domain) {
 			rate, from := s.rate()
+			stale := 0
+			for _, t := range s.templates {
+				if t.stale || s.lastSeen-t.seen > int64(24*time.Hour) {
+					stale++
+				}
+			}
 			all = append(all, ExporterStatus{
 				Source: s.source, Exporter: e.key, Version: k.version, Domain: k.id,
 				FirstSeen: s.firstSeen, LastSeen: s.lastSeen, LastRecord: s.lastRecord,
-				Datagrams: s.datagrams, Records: s.records, Templates: len(s.templates), WithoutTemplate: s.missed,
+				Datagrams: s.datagrams, Records: s.records, Templates: len(s.templates), StaleTemplates: stale, WithoutTemplate: s.missed,
 				Sampling: rate, SamplingFrom: from.String(),
 				Lost: s.sequence.lost, LostUnit: s.sequence.unit.String(), Restarts: s.sequence.restarts,
 				Offset: time.Duration(s.timing.offset), Reordered: s.sequence.reordered,

@@ -38,6 +38,7 @@ type exportDecoder struct {
 	reading   reading // of the datagram being read
 	lost      map[string]*metrics.Counter
 
+	keeper      *keeper                    // nil: nothing outlives this decoder
 	connections *lru[connection, *counted] // of firewalls
 	holders     *lru[*exporter, struct{}]  // of orphans
 	orphanBytes int
@@ -186,7 +187,7 @@ func (d *exportDecoder) sets(b []byte, h *header, s *domain, r *reading) (record
 // data reads a data set with its 4-byte header. good is false where its records could not be counted.
 func (d *exportDecoder) data(set []byte, id uint16, s *domain, r *reading) (records int, good bool) {
 	t := s.templates[id]
-	if t == nil || r.arrival-t.seen > int64(templateLife) {
+	if t == nil || r.arrival-t.seen > int64(templateLife) || t.stale && !t.fits(len(set)-4) {
 		d.hold(set, id, s, r.arrival)
 		return 0, false
 	}

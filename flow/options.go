@@ -79,7 +79,10 @@ func (o *optionsPlan) record(x []byte, d *exportDecoder, s *domain) (size int, f
 			case 311:
 				f.probability = probability(v, n)
 			case 160:
-				s.timing.init = int64(min(v, math.MaxInt64/uint64(milli))) * milli
+				if at := int64(min(v, math.MaxInt64/uint64(milli))) * milli; at != s.timing.init {
+					s.timing.init = at
+					d.keeper.change()
+				}
 			}
 		}
 		off = at + n
@@ -89,7 +92,9 @@ func (o *optionsPlan) record(x []byte, d *exportDecoder, s *domain) (size int, f
 		case !good:
 			d.refuse(s, partSampling, 1)
 		case rate != 0:
-			s.sampling.learn(id, hasID, rate)
+			if s.sampling.learn(id, hasID, rate) {
+				d.keeper.change()
+			}
 		}
 	}
 	return off, true

@@ -53,18 +53,22 @@ func (s *sampling) rate() (uint32, rateOrigin) {
 	return 1, rateUnknown
 }
 
-// learn takes a rate from options data. A domain with more samplers than any router has keeps the first ones.
-func (s *sampling) learn(id uint64, hasID bool, rate uint32) {
+// learn takes a rate from options data, and says whether it is news. A domain with more samplers than any router has keeps the first ones.
+func (s *sampling) learn(id uint64, hasID bool, rate uint32) (news bool) {
 	if !hasID {
+		news = s.options != rate
 		s.options = rate
-		return
+		return news
 	}
 	if s.samplers == nil {
 		s.samplers = map[uint64]uint32{}
 	}
-	if _, known := s.samplers[id]; known || len(s.samplers) < maxSamplers {
+	old, known := s.samplers[id]
+	if known || len(s.samplers) < maxSamplers {
 		s.samplers[id] = rate
+		return old != rate
 	}
+	return false
 }
 
 // rateFields are the elements that state a rate, wherever they stand. Absent ones are 0.

@@ -63,6 +63,7 @@ type stats struct {
 	evictedExporters           *metrics.Counter
 	evictedDomains             *metrics.Counter
 	evictedConnections         *metrics.Counter
+	restoredTemplates          *metrics.Counter
 	templates, exporters       *metrics.Gauge
 	orphansWaiting             *metrics.Gauge
 	orphansReplayed            *metrics.Counter
@@ -81,6 +82,7 @@ func newStats(set *metrics.Set) *stats {
 		evictedTemplates:   set.GetOrCreateCounter("wharfwatch_flow_templates_evicted_total"),
 		evictedExporters:   set.GetOrCreateCounter("wharfwatch_flow_exporters_evicted_total"),
 		evictedDomains:     set.GetOrCreateCounter("wharfwatch_flow_domains_evicted_total"),
+		restoredTemplates:  set.GetOrCreateCounter("wharfwatch_flow_templates_restored_total"),
 		evictedConnections: set.GetOrCreateCounter("wharfwatch_flow_firewall_connections_evicted_total"),
 		templates:          set.GetOrCreateGauge("wharfwatch_flow_templates", nil),
 		exporters:          set.GetOrCreateGauge("wharfwatch_flow_exporters", nil),

@@ -18,6 +18,12 @@ type template struct {
 	plan    *plan
 	options *optionsPlan
 	seen    int64 // arrival of the last refresh
+	stale   bool  // known from before a restart, and not sent since
+}
+
+// fits reports whether a set of so many bytes may be of this template: whole records and at most three bytes of padding.
+func (t *template) fits(size int) bool {
+	return t.plan == nil || t.plan.variable || size >= t.plan.size && size%t.plan.size <= 3
 }
 
 // templateSet cuts a template set into its records, checks every length in it, and lets goflow2 read one record at a time.
@@ -99,16 +105,30 @@ func (d *exportDecoder) template(raw []byte, version uint16, options bool, id ui
 	if old != nil && (old.options != nil) == options && bytes.Equal(old.raw, raw) {
 		old.seen = arrival
 		d.stats.refreshes.Inc()
+		d.keeper.refresh()
+		if old.stale {
+			old.stale = false
+			d.adopt(s, id)
+		}
 		return
 	}
 	if !s.exporter.changes.take(arrival) {
 		d.refuse(s, partRate, 1)
 		return
 	}
+	if d.install(raw, version, options, id, s, arrival) {
+		d.keeper.change()
+		d.adopt(s, id)
+	}
+}
+
+// install compiles a record and puts it in the place of what the id meant before, which it no longer means even where the new one is refused.
+func (d *exportDecoder) install(raw []byte, version uint16, options bool, id uint16, s *domain, arrival int64) bool {
+	old := s.templates[id]
 	fields, err := d.parseTemplate(raw, version, options, s.id)
 	if err != nil {
 		d.refuse(s, partTemplateEnd, 1)
-		return
+		return false
 	}
 	t := &template{raw: bytes.Clone(raw), seen: arrival}
 	why, bad := fine, 0
@@ -120,8 +140,8 @@ func (d *exportDecoder) template(raw []byte, version uint16, options bool, id ui
 	d.refuse(s, partField, bad)
 	if why != fine {
 		d.refuse(s, why, 1)
-		d.dropTemplate(s, id) // what it meant before it no longer means
-		return
+		d.dropTemplate(s, id)
+		return false
 	}
 	if old == nil {
 		d.makeRoom(s)
@@ -132,7 +152,7 @@ func (d *exportDecoder) template(raw []byte, version uint16, options bool, id ui
 		d.stats.templateChanges.Inc()
 	}
 	s.templates[id] = t
-	d.adopt(s, id)
+	return true
 }
 
 // makeRoom keeps the bounds: an exporter at its own loses its oldest template, and all together that of the exporter heard from

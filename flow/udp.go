@@ -31,14 +31,15 @@ type Collector struct {
 	workers []*worker
 	running atomic.Bool
 	kernel  *metrics.Counter
+	keeper  *keeper
 }
 
-func openCollector(address string, buffer, workers int, p *policy, pool Pool, set *metrics.Set, log *slog.Logger) (*Collector, error) {
+func openCollector(address string, buffer, workers int, p *policy, k *keeper, pool Pool, set *metrics.Set, log *slog.Logger) (*Collector, error) {
 	a, err := udpAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	c := &Collector{name: address, kernel: set.GetOrCreateCounter(fmt.Sprintf("wharfwatch_flow_kernel_drops_total{socket=%q}", address))}
+	c := &Collector{name: address, keeper: k, kernel: set.GetOrCreateCounter(fmt.Sprintf("wharfwatch_flow_kernel_drops_total{socket=%q}", address))}
 	stats := newStats(set)
 	for range workers {
 		s, err := openSocket(a, buffer, workers > 1)
@@ -47,7 +48,12 @@ func openCollector(address string, buffer, workers int, p *policy, pool Pool, se
 			return nil, fmt.Errorf(`listen netflow udp %s: %w (who has it: ss -ulpn "sport = :%d")`, address, err, a.Port)
 		}
 		a.Port = int(s.addr.Port()) // the kernel chooses once
-		c.workers = append(c.workers, &worker{socket: s, decoder: newExportDecoder(p, pool, stats), name: address, kernel: c.kernel})
+		w := &worker{socket: s, decoder: newExportDecoder(p, pool, stats), name: address, kernel: c.kernel}
+		w.decoder.orphanLimit /= workers
+		if k != nil {
+			k.add(w.decoder)
+		}
+		c.workers = append(c.workers, w)
 	}
 	if workers > 1 {
 		if err := c.workers[0].socket.steer(workers); err != nil {
@@ -111,6 +117,12 @@ func (c *Collector) Run(ctx context.Context, emit func(*Batch)) error {
 				cancel(fmt.Errorf("receive netflow on udp %s: %w", c.name, err))
 			}
 		})
+	}
+	if c.keeper != nil {
+		defer c.keeper.finish()
+		done := make(chan struct{})
+		defer close(done)
+		go c.keeper.run(done)
 	}
 	all.Wait()
 	if err := context.Cause(ctx); err != nil && err != ctx.Err() {
