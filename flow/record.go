@@ -46,22 +46,55 @@ func (r *Record) Scaled() (bytes, packets uint64) {
 	return r.Bytes * n, r.Packets * n
 }
 
-// Name is what packets say and records cannot. For now: one DNS answer.
+// Name is what packets say and records cannot: what was asked of the DNS and answered, and the name that a connection itself asked for.
 type Name struct {
 	Time   int64    // ns
 	Kind   NameKind //
-	Client Addr     // who asked
-	Server Addr     // who answered
+	Client Addr     // who asked, or opened the connection
+	Server Addr     // who was asked
 	Port   uint16   // of the server
 	RCode  uint8    // DNS response code
 	QType  uint16   // DNS question type
-	Name   string   // as asked, lower case, no final dot, printable ASCII only, at most 253 bytes
+	Name   string   // lower case, no final dot, printable ASCII only, at most 253 bytes
 	Addrs  []Addr   // answers, at most 32
 	TTL    uint32   // seconds, the least of the answers
+
+	ClientPort uint16 // 0 unknown
+	Proto      uint8  // of the connection: TCP or UDP; 0 unknown
+	ALPN       string // first protocol offered, at most 32 bytes
+	JA4        string // fingerprint of the ClientHello, see ja4.go
+	Method     string // of HTTP, at most 16 bytes
+	Agent      string // User-Agent, printable ASCII, at most 128 bytes
 }
 
 // NameKind says where a name came from.
 type NameKind uint8
 
-// NameDNS is a DNS answer (rcode and addresses); more kinds follow.
-const NameDNS NameKind = 1
+// The kinds of Name. DNS kinds say what a container asked; the others say what a connection asked for, and belong to its tuple.
+const (
+	NameDNS   NameKind = iota + 1 // a DNS answer: rcode and addresses
+	NameQuery                     // a DNS question
+	NameTLS                       // server name (SNI) of a TLS ClientHello; "" where it names none
+	NameQUIC                      // the same in a QUIC Initial
+	NameHTTP                      // Host of an HTTP/1 request
+)
+
+// OfConnection says that the name is the word of the connection with its tuple, not of a resolver.
+func (k NameKind) OfConnection() bool { return k >= NameTLS }
+
+// String is a short word for people and metrics.
+func (k NameKind) String() string {
+	switch k {
+	case NameDNS:
+		return "dns"
+	case NameQuery:
+		return "dns-question"
+	case NameTLS:
+		return "tls"
+	case NameQUIC:
+		return "quic"
+	case NameHTTP:
+		return "http"
+	}
+	return "unknown"
+}

@@ -19,13 +19,14 @@ import (
 // All numbers are little endian. Tags are the letters below; a reader hands on those that it does not know.
 const (
 	streamMagic   = "wwstream"
-	streamVersion = 1
+	streamVersion = 2
 	streamHeader  = 16
 
 	maxFrame  = 16 << 20
 	maxString = 1 << 12
 
 	recordSize = 145
+	nameSize   = 59 // the least of a name
 )
 
 // Tags of frames.

@@ -75,7 +75,11 @@ func appendName(p []byte, n *Name) []byte {
 	p = binary.LittleEndian.AppendUint16(p, n.Port)
 	p = binary.LittleEndian.AppendUint16(p, n.QType)
 	p = binary.LittleEndian.AppendUint32(p, n.TTL)
-	p = appendText(p, n.Name)
+	p = binary.LittleEndian.AppendUint16(p, n.ClientPort)
+	p = append(p, n.Proto)
+	for _, text := range []string{n.Name, n.ALPN, n.JA4, n.Method, n.Agent} {
+		p = appendText(p, text)
+	}
 	p = binary.AppendUvarint(p, uint64(len(n.Addrs)))
 	for _, a := range n.Addrs {
 		p = appendAddr(p, a)
@@ -95,7 +99,7 @@ func decodeBatch(p []byte, b *Batch, source func([]byte) string) error {
 		b.Records = append(b.Records, Record{})
 		d.record(&b.Records[len(b.Records)-1])
 	}
-	for range d.count(56) {
+	for range d.count(nameSize) {
 		b.Names = append(b.Names, d.name())
 	}
 	for range d.count(26) {
@@ -180,7 +184,10 @@ func (d *decoder) name() Name {
 	n.Client, n.Server = d.addr(), d.addr()
 	n.Port, n.QType = binary.LittleEndian.Uint16(d.take(2)), binary.LittleEndian.Uint16(d.take(2))
 	n.TTL = binary.LittleEndian.Uint32(d.take(4))
-	n.Name = string(d.text())
+	n.ClientPort, n.Proto = binary.LittleEndian.Uint16(d.take(2)), d.take(1)[0]
+	for _, text := range []*string{&n.Name, &n.ALPN, &n.JA4, &n.Method, &n.Agent} {
+		*text = string(d.text())
+	}
 	if count := d.count(16); count > 0 {
 		n.Addrs = make([]Addr, count)
 		for i := range n.Addrs {

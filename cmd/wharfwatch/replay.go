@@ -26,9 +26,11 @@ func newReplayCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "replay FILE...",
 		Short: "Run files through the same engine: the incidents they contain, on stdout",
-		Long: `Reads pcap and pcapng files of mirrored traffic, captures of export datagrams, and streams recorded by run --record (a directory or a
-single file; - is standard input), and prints the incidents they contain as JSON lines; --findings prints single findings, --records
-the decoded records. Files are read in the order given, and must follow each other in time.
+		Long: `Reads pcap and pcapng files of mirrored traffic, captures of export datagrams, nfcapd files (nfdump 1.7; plain, LZO, LZ4 or bzip2), logs
+of Zeek (conn; dns, ssl, quic and http for names) and Suricata's eve.json, and streams recorded by run --record (a directory or a single
+file; - is standard input), and prints the incidents they contain as JSON lines; --findings prints single findings, --records the decoded
+records. Files may be packed with gzip. They are read in the order given, and must follow each other in time; Zeek logs that stand beside
+each other are merged by it, so that the names of a dns log meet the connections of its conn log.
 
 Without --data-dir the engine begins knowing nothing. With it, files are judged by the baselines in that directory, which stay as they
 are; only --learn writes them. A recorded stream brings its own.
@@ -37,6 +39,7 @@ are; only --learn writes them. A recorded stream brings its own.
 know already are left out, so that no file counts twice. Settings of containers are not learned: the first live start reports them.`,
 		Example: `  wharfwatch replay --inventory inventory.json mirror.pcap
   wharfwatch replay --records export.pcap
+  wharfwatch replay --inventory inventory.json conn.log dns.log
   wharfwatch replay --learn --data-dir data --inventory inventory.json weeks/*.pcap
   wharfwatch replay --data-dir data --inventory inventory.json today.pcap
   wharfwatch replay --fail-on high stream/`,
@@ -170,12 +173,12 @@ func (r *replay) run(ctx context.Context, files []string) (err error) {
 		return err
 	}
 	progress := newProgress(r.g, files)
-	for _, name := range files {
+	for len(files) > 0 && err == nil {
 		r.began = false
 		progress.next()
-		if err = r.file(ctx, name, progress); err != nil {
-			break
-		}
+		var used int
+		used, err = r.file(ctx, files, progress)
+		files = files[used:]
 	}
 	progress.done()
 	if err == nil {

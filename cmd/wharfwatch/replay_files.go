@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -29,37 +30,68 @@ func present(files []string) error {
 	return nil
 }
 
-// file reads one input in the format that was given or that its first bytes show.
-func (r *replay) file(ctx context.Context, name string, progress *progress) error {
+// file reads the next input in the format that was given or that its first bytes show, and says how many files that were: logs that stand
+// beside each other are read together.
+func (r *replay) file(ctx context.Context, files []string, progress *progress) (used int, err error) {
+	name := files[0]
 	if info, err := os.Stat(name); name != "-" && err == nil && info.IsDir() {
 		stream, err := flow.OpenStream(name)
 		if err != nil {
-			return fmt.Errorf("replay %s: it is a directory without a recorded stream: name the files in it: %w", name, err)
+			return 1, fmt.Errorf("replay %s: it is a directory without a recorded stream: name the files in it: %w", name, err)
 		}
-		return r.recorded(ctx, name, stream, progress)
+		return 1, r.recorded(ctx, name, stream, progress)
 	}
-	in := io.Reader(r.g.stdin)
-	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return fmt.Errorf("replay: %w", err)
-		}
-		defer file.Close()
-		in = file
+	in, err := r.open(name)
+	if err != nil {
+		return 1, err
 	}
-	buffered := bufio.NewReaderSize(progress.reader(in), 1<<20)
+	defer in.Close()
+	buffered, err := unpacked(name, progress.reader(in))
+	if err != nil {
+		return 1, err
+	}
 	format, err := formatOf(r.flags.format, name, buffered)
 	if err != nil {
-		return err
+		return 1, err
 	}
-	if format == "stream" {
+	switch format {
+	case "stream":
 		stream, err := flow.NewStreamReader(name, buffered)
 		if err != nil {
-			return err
+			return 1, err
 		}
-		return r.recorded(ctx, name, stream, progress)
+		return 1, r.recorded(ctx, name, stream, progress)
+	case "nfcapd":
+		return 1, r.log(ctx, name, flow.OpenNfcapd(name, buffered, r.pool, r.set), progress)
+	case "zeek", "eve":
+		return r.logs(ctx, files, flow.LogFormat(format), buffered, progress)
 	}
-	return r.capture(ctx, name, format, buffered, progress)
+	return 1, r.capture(ctx, name, format, buffered, progress)
+}
+
+// open opens a file, or standard input.
+func (r *replay) open(name string) (io.ReadCloser, error) {
+	if name == "-" {
+		return io.NopCloser(r.g.stdin), nil
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("replay: %w", err)
+	}
+	return file, nil
+}
+
+// unpacked buffers an input so that its first bytes can be looked at, and unpacks it where it was packed with gzip.
+func unpacked(name string, in io.Reader) (*bufio.Reader, error) {
+	b := bufio.NewReaderSize(in, 1<<20)
+	if head, _ := b.Peek(2); string(head) != "\x1f\x8b" { // whoever reads next sees the error
+		return b, nil
+	}
+	z, err := gzip.NewReader(b)
+	if err != nil {
+		return nil, fmt.Errorf("replay %s: unpack: %w", name, err)
+	}
+	return bufio.NewReaderSize(z, 1<<20), nil
 }
 
 // capture reads a pcap or pcapng file: of mirrored traffic, or of export datagrams. What can be read of a file that was cut off counts.
@@ -129,8 +161,8 @@ func (r *replay) take(b *flow.Batch, name string) {
 	}
 }
 
-// formatOf finds out what an input is by its first bytes, unless that was said: a recorded stream, mirrored packets, or a capture of export
-// datagrams, which are UDP payloads that begin like NetFlow or IPFIX.
+// formatOf finds out what an input is by its first bytes, unless that was said: a recorded stream, mirrored packets, a capture of export
+// datagrams, which are UDP payloads that begin like NetFlow or IPFIX, a file of nfcapd, a log.
 func formatOf(said, name string, in *bufio.Reader) (string, error) {
 	head, err := in.Peek(1 << 16)
 	switch {
@@ -138,8 +170,20 @@ func formatOf(said, name string, in *bufio.Reader) (string, error) {
 		return "", fmt.Errorf("replay %s: %w", name, err)
 	case len(head) == 0:
 		return "", fmt.Errorf("replay %s: it is empty: whatever should have written it wrote nothing, or not yet", name)
-	case said == "stream" || said == "auto" && flow.IsStream(head):
+	case said == "stream":
+		return said, nil
+	case said == "nfcapd" && !flow.IsNfcapd(head), said == "zeek" && head[0] != '#' && head[0] != '{', said == "eve" && head[0] != '{':
+		return "", fmt.Errorf("replay %s: it is not what --format %s reads (it begins with % x)", name, said, head[:min(len(head), 8)])
+	case said == "nfcapd" || said == "zeek" || said == "eve":
+		return said, nil
+	case said == "auto" && flow.IsStream(head):
 		return "stream", nil
+	case said == "auto" && flow.IsNfcapd(head):
+		return "nfcapd", nil
+	case said == "auto" && flow.IsZeek(head):
+		return "zeek", nil
+	case said == "auto" && flow.IsEVE(head):
+		return "eve", nil
 	case isCapture(head):
 	case said != "auto":
 		return "", fmt.Errorf("replay %s: it is no pcap or pcapng file, which --format %s reads", name, said)
@@ -158,13 +202,11 @@ func formatOf(said, name string, in *bufio.Reader) (string, error) {
 // unknown says what is known of an input that cannot be read.
 func unknown(name string, head []byte) error {
 	begins := func(magic string) bool { return bytes.HasPrefix(head, []byte(magic)) }
-	switch {
-	case begins("\x0c\xa5"), begins("#separator"), begins(`{"ts":`), begins(`{"_path":`): // https://github.com/phaag/nfdump, https://docs.zeek.org/en/master/log-formats.html
-		return usage(fmt.Errorf("replay %s: %w", name, errLater))
-	case begins("\x1f\x8b"), begins("BZh"), begins("\xfd7zXZ"), begins("\x28\xb5\x2f\xfd"):
+	if begins("BZh") || begins("\xfd7zXZ") || begins("\x28\xb5\x2f\xfd") {
 		return fmt.Errorf("replay %s: it is compressed: unpack it, or pipe it into wharfwatch replay -", name)
 	}
-	return fmt.Errorf("replay %s: it is neither a pcap or pcapng file nor a recorded stream (it begins with % x)", name, head[:min(len(head), 8)])
+	return fmt.Errorf("replay %s: it is no capture (pcap, pcapng), no nfcapd file, no log of Zeek or Suricata and no recorded stream (it begins with % x)",
+		name, head[:min(len(head), 8)])
 }
 
 // isCapture knows the magic numbers of pcap (both byte orders, microseconds and nanoseconds) and pcapng.

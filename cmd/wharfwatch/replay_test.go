@@ -330,9 +330,10 @@ func TestReplayRefuses(t *testing.T) {
 	}{
 		{"", exitUsage, "at least 1 arg"},
 		{"--bogus " + file, exitUsage, "unknown flag: --bogus"},
-		{"--format csv " + file, exitUsage, "known are auto, pcap, netflow and stream"},
-		{"--format nfcapd " + file, exitUsage, "this version reads neither nfcapd files nor Zeek logs"},
-		{"--format zeek " + file, exitUsage, "this version reads neither nfcapd files nor Zeek logs"},
+		{"--format csv " + file, exitUsage, "known are auto, pcap, netflow, nfcapd, zeek, eve and stream"},
+		{"--format nfcapd " + file, exitRuntime, "it is not what --format nfcapd reads"},
+		{"--format zeek " + file, exitRuntime, "it is not what --format zeek reads"},
+		{"--format eve " + file, exitRuntime, "it is not what --format eve reads"},
 		{"-o xml " + file, exitUsage, "known are jsonl and table"},
 		{"--findings --records " + file, exitUsage, "exclude each other"},
 		{"--fail-on awful " + file, exitUsage, "--fail-on"},
@@ -340,16 +341,18 @@ func TestReplayRefuses(t *testing.T) {
 		{filepath.Join(dir, "nowhere"), exitRuntime, "nowhere: there is no such file"},
 		{file + " " + filepath.Join(dir, "nowhere"), exitRuntime, "records 0\n"}, // before hours are spent
 		{empty, exitRuntime, "empty: it is empty"},
-		{text, exitRuntime, "text: it is neither a pcap or pcapng file nor a recorded stream"},
+		{text, exitRuntime, "text: it is no capture (pcap, pcapng), no nfcapd file"},
 		{"--format netflow " + text, exitRuntime, "text: it is no pcap or pcapng file, which --format netflow reads"},
 		{"--format stream " + text, exitRuntime, "text: not a recorded stream"},
 		{header, exitRuntime, "header"},
 		{header, exitRuntime, "cut off before its first packet ended"},
 		{folder, exitRuntime, "folder: it is a directory without a recorded stream: name the files in it"},
 		{bad, exitRuntime, "bad.wws at byte 16"},
-		{put("old.nfcapd", "\x0c\xa5\x01\x00rest of an nfcapd file"), exitUsage, "reads neither nfcapd files nor Zeek logs"},
-		{put("conn.log", "#separator \\x09\n"), exitUsage, "reads neither nfcapd files nor Zeek logs"},
-		{put("day.pcap.gz", "\x1f\x8b\x08\x00rest"), exitRuntime, "it is compressed: unpack it"},
+		{put("old.nfcapd", "\x0c\xa5\x01\x00rest of an nfcapd file"), exitRuntime, "old.nfcapd: the header"},
+		{put("older.nfcapd", "\x0c\xa5\x01\x00"+strings.Repeat("x", 60)), exitRuntime, "nfdump 1.6: convert it"},
+		{put("zstd.nfcapd", "\x0c\xa5\x02\x00"+strings.Repeat("\x00", 12)+"\x04"+strings.Repeat("\x00", 40)), exitRuntime, "compressed with ZSTD"},
+		{put("day.pcap.xz", "\xfd7zXZ rest"), exitRuntime, "it is compressed: unpack it"},
+		{put("day.pcap.gz", "\x1f\x8b\x08\x00rest"), exitRuntime, "day.pcap.gz: unpack"},
 		{"--inventory " + filepath.Join(dir, "nowhere.json") + " " + file, exitRuntime, "nowhere.json"},
 		{"--inventory " + text + " " + file, exitRuntime, "line 1, column 1"},
 		{"--inventory " + put("half.json", `[{"Id":"`) + " " + file, exitRuntime, "half.json"},
@@ -373,7 +376,7 @@ func TestReplayRefuses(t *testing.T) {
 	}
 	// What was found before a file that cannot be read is printed.
 	out, errs := replayed(t, exitRuntime, nil, "--inventory", inventory, file, text)
-	if !strings.Contains(out, "compose:shop/worker") || !strings.Contains(errs, "text: it is neither") {
+	if !strings.Contains(out, "compose:shop/worker") || !strings.Contains(errs, "text: it is no capture") {
 		t.Errorf("a bad file after a good one: %s%s", out, errs)
 	}
 	// A directory without baselines judges without them.

@@ -97,7 +97,7 @@ type replayFlags struct {
 
 func (f *replayFlags) register(s *pflag.FlagSet) {
 	s.StringVar(&f.inventory, "inventory", "", "what docker inspect $(docker ps -aq) printed")
-	s.StringVar(&f.format, "format", "auto", "auto, pcap, netflow (a capture of export datagrams) or stream (run --record)")
+	s.StringVar(&f.format, "format", "auto", "auto, pcap, netflow (a capture of export datagrams), nfcapd, zeek, eve (Suricata) or stream (run --record)")
 	s.StringVarP(&f.output, "output", "o", "jsonl", "jsonl or table")
 	s.BoolVar(&f.learn, "learn", false, "teach the baselines in --data-dir from the files, and tell nothing")
 	s.BoolVar(&f.findings, "findings", false, "print single findings instead of incidents")
@@ -105,17 +105,12 @@ func (f *replayFlags) register(s *pflag.FlagSet) {
 	s.StringVar(&f.failOnText, "fail-on", "", "exit with 1 when something of this severity or above was found")
 }
 
-// errLater is what is said about formats of the contract that are not built yet.
-var errLater = errors.New("this version reads neither nfcapd files nor Zeek logs, only pcap, pcapng, captures of export datagrams and recorded streams")
-
 // load checks the flags against each other and reads the configuration.
 func (f *replayFlags) load(g *globals) (*configs.Config, error) {
 	switch f.format {
-	case "auto", "pcap", "netflow", "stream":
-	case "nfcapd", "zeek":
-		return nil, usage(fmt.Errorf("--format %s: %w", f.format, errLater))
+	case "auto", "pcap", "netflow", "nfcapd", "zeek", "eve", "stream":
 	default:
-		return nil, usage(fmt.Errorf("--format %s: known are auto, pcap, netflow and stream", f.format))
+		return nil, usage(fmt.Errorf("--format %s: known are auto, pcap, netflow, nfcapd, zeek, eve and stream", f.format))
 	}
 	if f.output != "jsonl" && f.output != "table" {
 		return nil, usage(fmt.Errorf("--output %s: known are jsonl and table", f.output))

@@ -25,3 +25,27 @@ for v in 5 9 10; do
 	[ $v = 10 ] && name=ipfix
 	take softflowd-$name timeout 20 softflowd -r traffic.pcap -n 127.0.0.1:$port -v $v -d -6 -c none -p "$PWD/softflowd.pid"
 done
+
+# The same packets as files of nfcapd: plain, LZO, LZ4, bzip2, what nfdump says is in them, and sampled ones. Needs nfdump 1.7 (apt-get install nfdump).
+nfcapd() { # name option...
+	name=$1
+	shift
+	mkdir nfcapd.dir
+	command nfcapd -b 127.0.0.1 -p $port -w "$PWD/nfcapd.dir" -P "$PWD/nfcapd.pid" "$@" >/dev/null 2>&1 &
+	collector=$!
+	sleep 1
+	timeout 20 softflowd -r traffic.pcap -n 127.0.0.1:$port -v 9 -d -6 -c none -p "$PWD/softflowd.pid" >/dev/null 2>&1 || true
+	sleep 1
+	kill $collector
+	wait $collector || true
+	mv nfcapd.dir/nfcapd.2* "$name.nfcapd"
+	rm -r nfcapd.dir
+}
+nfcapd plain
+nfcapd lzo -z
+nfcapd lz4 -y
+nfcapd bz2 -j
+nfcapd sampled -s 100
+for name in plain lzo lz4 bz2 sampled; do
+	TZ=UTC nfdump -r $name.nfcapd -o "fmt:%tsr,%td,%sa,%sp,%da,%dp,%pr,%flg,%byt,%pkt,%ra" -6 -q -N >$name.nfcapd.csv
+done
