@@ -10,6 +10,7 @@ import (
 const (
 	maxExporters         = 10000
 	maxDomains           = 1024                // per exporter
+	maxAllDomains        = 65536               // in all
 	maxExporterTemplates = 4096                // per exporter
 	maxTemplates         = 65536               // in all
 	templateLife         = 30 * 24 * time.Hour // without a refresh; a new meaning of an id replaces the old one at once
@@ -110,6 +111,7 @@ func (d *exportDecoder) exporter(from netip.AddrPort, arrival int64) *exporter {
 func (d *exportDecoder) dropExporter(e *exporter) {
 	d.giveUp(e)
 	d.holders.drop(e)
+	d.domains -= e.domains.len()
 	e.domains.each(func(_ domainKey, s *domain) { d.dropTemplates(s) })
 	d.stats.evictedExporters.Inc()
 	d.stats.exporters.Dec()
@@ -131,9 +133,15 @@ func (d *exportDecoder) domain(e *exporter, k domainKey, arrival int64) *domain 
 		domainKey: k, exporter: e, firstSeen: arrival, templates: map[uint16]*template{},
 		source: domainName(e.name, k.id), sequence: newSequence(k.version),
 	}
+	for d.domains >= maxAllDomains && d.exporters.len() > 1 { // e itself is the newest
+		_, other := d.exporters.dropOldest()
+		d.dropExporter(other)
+	}
+	d.domains++
 	e.domains.put(k, s, func(_ domainKey, old *domain) {
 		d.giveUp(e)
 		d.dropTemplates(old)
+		d.domains--
 		d.stats.evictedDomains.Inc()
 	})
 	d.restore(s, arrival)

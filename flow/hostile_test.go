@@ -11,8 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// hostile is what broke collectors: each case with what must be counted and how many records must still come out. H9 and H10 stand
-// for headers, H10 with the length of the whole message.
+// hostile is what broke collectors, by number: each case with what must be counted and how many records must still come out. H9 and H10
+// stand for headers, H10 with the length of the whole message. What goflow2's decoder does on the same bytes is in goflow2_test.go.
 var hostile = []struct {
 	name    string
 	sent    []string
@@ -20,125 +20,125 @@ var hostile = []struct {
 	records int
 }{
 	{
-		"template without fields, then data",
+		"1 template without fields, then data",
 		[]string{"H9 0000 0008 012c 0000", "H9 012c 0008 00000000", "H9 012c 0004"},
 		map[reason]uint64{partFields: 1, partMissing: 2},
 		0,
 	},
 	{
-		"withdrawal, then data",
+		"2 withdrawal, then data",
 		[]string{"H10(0018) 0002 0008 012c 0000", "H10(0018) 012c 0008 00000000"},
 		map[reason]uint64{partWithdrawal: 1, partMissing: 1},
 		0,
 	},
 	{
-		"one field of length 0",
+		"3 one field of length 0",
 		[]string{"H9 0000 000c 012c 0001 0008 0000", "H9 012c 0008 00000000"},
 		map[reason]uint64{partField: 1, partSize: 1, partMissing: 1},
 		0,
 	},
 	{
-		"options template without fields, v9",
+		"4 options template without fields, v9",
 		[]string{"H9 0001 000a 012c 0000 0000", "H9 012c 0008 00000000"},
 		map[reason]uint64{partFields: 1, partMissing: 1},
 		0,
 	},
 	{
-		"options template without fields, IPFIX",
+		"4 options template without fields, IPFIX",
 		[]string{"H10(001a) 0003 000a 012c 0000 0000", "H10(0018) 012c 0008 00000000"},
 		map[reason]uint64{partWithdrawal: 1, partMissing: 1},
 		0,
 	},
 	{
-		"65535 fields announced",
+		"5 65535 fields announced",
 		[]string{"H9 0000 0008 012c ffff", "H10(0018) 0002 0008 012c ffff", "H10(001a) 0003 000a 012c ffff ffff", "H9 0001 000a 012c ffff ffff"},
 		map[reason]uint64{partTemplateEnd: 4},
 		0,
 	},
 	{
-		"options withdrawal",
+		"6 options withdrawal",
 		[]string{"H10(0018) 0003 0008 012c 0000", "H10(0018) 0003 0008 0003 0000"},
 		map[reason]uint64{partWithdrawal: 2},
 		0,
 	},
 	{
-		"withdrawal of all data templates",
+		"7 withdrawal of all data templates",
 		[]string{"H10(0018) 0002 0008 0002 0000"},
 		map[reason]uint64{partWithdrawal: 1},
 		0,
 	},
 	{
-		"message length below the header",
+		"8 message length below the header",
 		[]string{"H10(0000) 0002 000c 012c 0001 0008 0004", "H10(000f) 0002 000c 012c 0001 0008 0004"},
 		map[reason]uint64{badLength: 2},
 		0,
 	},
 	{
-		"set past the end",
+		"9 set past the end",
 		[]string{"H9 0000 000c 012c 0001 0008 0004", "H9 012c 00ff 0a000001"},
 		map[reason]uint64{partSetLength: 1},
 		0,
 	},
 	{
-		"template id 5",
+		"10 template id 5",
 		[]string{"H9 0000 000c 0005 0001 0008 0004"},
 		map[reason]uint64{partTemplateID: 1},
 		0,
 	},
 	{
-		"set length 3",
+		"11 set length 3",
 		[]string{"H9 012c 0003 00000000"},
 		map[reason]uint64{partSetLength: 1},
 		0,
 	},
 	{
-		"strings and padding",
+		"12 strings and padding",
 		[]string{"H10(001c) 0002 000c 012c 0001 0052 ffff", "H10(001c) 012c 000c 0161 0162 0163 0000"},
 		map[reason]uint64{partAddress: 5},
 		0,
 	},
 	{
-		"variable length past the set",
+		"13 variable length past the set",
 		[]string{"H10(0020) 0002 0010 012c 0002 0052 ffff 0008 0004", "H10(001c) 012c 000c c8 616263 0a000001"},
 		map[reason]uint64{partVariable: 1},
 		0,
 	},
 	{
-		"reserved set id before a good set",
+		"14 reserved set id before a good set",
 		[]string{"0009 0003 000f4240 65000000 00000000 00000001 0000 000c 012c 0001 0008 0004 0005 0004 012c 0008 0a000001"},
 		map[reason]uint64{partSetID: 1},
 		1,
 	},
 	{
-		"enterprise bits in an options template",
+		"15 enterprise bits in an options template",
 		[]string{"H10(002a) 0003 001a 012c 0002 0001 8095 0004 00000009 8022 0004 00000009", "H10(001c) 012c 000c 00000001 00000064"},
 		nil, 0,
 	},
 	{
-		"v5 without its records",
+		"16 v5 without its records",
 		[]string{"0005 ffff" + strings.Repeat("00", 20)},
 		map[reason]uint64{badCount: 1},
 		0,
 	},
 	{
-		"redefined inside one message",
+		"17 redefined inside one message",
 		[]string{"0009 0004 000f4240 65000000 00000000 00000001 0000 000c 012c 0001 0008 0004 012c 0008 0a000001 0000 000c 012c 0001 000c 0004 012c 0008 0a000002"},
 		nil, 2,
 	},
 	{
-		"cut header after a good message",
+		"18 cut header after a good message",
 		[]string{"H9 0000 000c 012c 0001 0008 0004", "0009 0001 000f"},
 		map[reason]uint64{badShort: 1},
 		0,
 	},
 	{
-		"350 empty templates",
+		"19 350 empty templates",
 		[]string{"H9 0000 057c" + emptyTemplates(350)},
 		map[reason]uint64{partFields: 350},
 		0,
 	},
 	{
-		"integer of 9 bytes",
+		"20 integer of 9 bytes",
 		[]string{"H9 0000 0010 012c 0002 0008 0004 0001 0009", "H9 012c 0014 0a000001 000000000000000001 000000"},
 		map[reason]uint64{partField: 1},
 		1,

@@ -223,8 +223,7 @@ func FuzzTemplateFile(f *testing.F) {
 		if n := len(l.send(goodV9())); n != 1 && l.refused(partRate) == 0 {
 			t.Errorf("a good datagram gave %d records", n)
 		}
-		k.save()
-		if b, err := os.ReadFile(file); err != nil || !json.Valid(b) {
+		if b, err := json.Marshal(k.snapshot()); err != nil || len(b) == 0 {
 			t.Errorf("written: %v", err)
 		}
 	})

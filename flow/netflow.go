@@ -25,6 +25,7 @@ type exportDecoder struct {
 	exporters *lru[netip.AddrPort, *exporter]
 	arrivals  allowance // of new exporters
 	templates int       // in all
+	domains   int       // in all
 	labels    int
 	batch     *Batch // nil between rounds
 	owner     *domain
@@ -188,7 +189,7 @@ func (d *exportDecoder) sets(b []byte, h *header, s *domain, r *reading) (record
 func (d *exportDecoder) data(set []byte, id uint16, s *domain, r *reading) (records int, good bool) {
 	t := s.templates[id]
 	if t == nil || r.arrival-t.seen > int64(templateLife) || t.stale && !t.fits(len(set)-4) {
-		d.hold(set, id, s, r.arrival)
+		d.hold(set, id, s, r)
 		return 0, false
 	}
 	switch p := t.plan; {

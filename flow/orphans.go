@@ -20,6 +20,8 @@ type orphan struct {
 	domain  *domain
 	header  header
 	arrival int64
+	export  int64  // corrected, as it was known then
+	offset  int64  // what it was corrected by
 	serial  uint64 // of its datagram
 	id      uint16
 	set     []byte // with its 4-byte header, and slack behind it
@@ -31,10 +33,10 @@ func (o *orphan) cost() int { return o.size() + orphanOverhead }
 
 // hold keeps a copy of the set of the datagram being read. The oldest of the exporter make room, then those of the exporter whose data has
 // waited longest.
-func (d *exportDecoder) hold(set []byte, id uint16, s *domain, arrival int64) {
+func (d *exportDecoder) hold(set []byte, id uint16, s *domain, r *reading) {
 	e := s.exporter
 	s.missed++
-	o := orphan{domain: s, header: d.header, arrival: arrival, serial: d.serial, id: id, set: set}
+	o := orphan{domain: s, header: d.header, arrival: r.arrival, export: r.export, offset: r.offset, serial: d.serial, id: id, set: set}
 	cost := len(set) + orphanOverhead
 	var spare []byte
 	for e.orphanBytes+cost > maxOrphanBytes || e.orphanDatagrams >= maxOrphanDatagrams && e.orphans[len(e.orphans)-1].serial != d.serial {
@@ -126,7 +128,11 @@ func (d *exportDecoder) adopt(s *domain, id uint16) {
 			continue
 		}
 		d.forgetOrphan(&o)
-		r := s.reading(&o.header, s.timing.corrected(&o.header), o.arrival)
+		export := o.export + s.timing.offset - o.offset
+		if export > o.arrival+maxAhead || export < o.arrival-maxBehind { // another clock by now
+			export = o.arrival
+		}
+		r := s.reading(&o.header, export, o.arrival)
 		d.data(o.set[:o.size()], id, s, &r)
 		d.read(s, &o.header, &r)
 		s.missed--

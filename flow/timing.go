@@ -48,14 +48,6 @@ func (t *timing) begin(h *header, arrival int64) (export int64, stepped bool) {
 	return precise + t.offset, stepped
 }
 
-// corrected is the export time of an earlier header by what is known now.
-func (t *timing) corrected(h *header) int64 {
-	if h.hasUptime {
-		return t.boot + int64(h.uptime)*milli + t.offset
-	}
-	return h.export + t.offset
-}
-
 func (t *timing) bootTime(boot, arrival int64) int64 {
 	switch {
 	case !t.started || boot > t.boot+steady || boot < t.boot-steady: // first, restarted, or the clock was set
