@@ -109,7 +109,7 @@ func readCapped(path string) ([]byte, error) {
 func load(name string, text []byte, sets, environ []string) (*Config, error) {
 	c := Default()
 	src, problems := overlay(reflect.ValueOf(c).Elem(), name, text, sets, environ, c.origins)
-	c.Flow.ExplicitNetflow, c.Flow.ExplicitInterfaces = c.Explicit("flow.netflow"), c.Explicit("flow.interfaces")
+	c.Flow.ExplicitNetflow, c.Flow.ExplicitSFlow, c.Flow.ExplicitInterfaces = c.Explicit("flow.netflow"), c.Explicit("flow.sflow"), c.Explicit("flow.interfaces")
 	c.validate(func(path, message string) {
 		problems = append(problems, semantic(src, c.origins, path, message, problems)...)
 	})

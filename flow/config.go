@@ -17,6 +17,8 @@ import (
 type Config struct {
 	// Netflow lists the UDP addresses that take NetFlow v5, v9 and IPFIX; each takes all three.
 	Netflow []string `yaml:"netflow"`
+	// SFlow lists the UDP addresses that take sFlow version 5.
+	SFlow []string `yaml:"sflow"`
 	// Interfaces lists the interfaces to capture on, as patterns of path.Match: "docker0", "br-*".
 	Interfaces []string `yaml:"interfaces"`
 	// ReceiveBufferBytes is asked of the kernel for each UDP socket. Without CAP_NET_ADMIN net.core.rmem_max caps it.
@@ -38,9 +40,10 @@ type Config struct {
 	// TemplateFile keeps templates and sampling rates over restarts; empty keeps nothing. It is read by Open.
 	TemplateFile string `yaml:"-"`
 
-	// ExplicitNetflow and ExplicitInterfaces say that a person chose the list: what cannot be opened is then an error, while
+	// ExplicitNetflow, ExplicitSFlow and ExplicitInterfaces say that a person chose the list: what cannot be opened is then an error, while
 	// a default that cannot be opened is a note. Lists that differ from Default count as chosen without it.
 	ExplicitNetflow    bool `yaml:"-"`
+	ExplicitSFlow      bool `yaml:"-"`
 	ExplicitInterfaces bool `yaml:"-"`
 }
 
@@ -54,6 +57,7 @@ type SamplingRate struct {
 func Default() Config {
 	return Config{
 		Netflow:              []string{":2055", ":4739"},
+		SFlow:                []string{":6343"},
 		Interfaces:           []string{"docker0", "br-*"},
 		ReceiveBufferBytes:   32 << 20,
 		Workers:              1,
@@ -72,21 +76,8 @@ func (c Config) Slack() time.Duration { return time.Duration(c.SlackSeconds) * t
 
 // Validate reports every problem with the path of its key; it looks nothing up and opens nothing.
 func (c Config) Validate(report func(path, message string)) {
-	for i, a := range c.Netflow {
-		path := fmt.Sprintf("netflow[%d]", i)
-		switch {
-		case a == "off" && len(c.Netflow) > 1:
-			report(path, `"off" must be the only value`)
-		case a != "off":
-			_, port, err := net.SplitHostPort(a)
-			if err == nil {
-				_, err = strconv.ParseUint(port, 10, 16)
-			}
-			if err != nil {
-				report(path, fmt.Sprintf("%q is not an address like :2055 or 192.0.2.1:2055", a))
-			}
-		}
-	}
+	addresses("netflow", ":2055", c.Netflow, report)
+	addresses("sflow", ":6343", c.SFlow, report)
 	for i, p := range c.Interfaces {
 		path := fmt.Sprintf("interfaces[%d]", i)
 		switch {
@@ -123,6 +114,25 @@ func (c Config) Validate(report func(path, message string)) {
 	}
 }
 
+// addresses reports what is wrong with a list of UDP addresses.
+func addresses(key, example string, list []string, report func(path, message string)) {
+	for i, a := range list {
+		path := fmt.Sprintf("%s[%d]", key, i)
+		switch {
+		case a == "off" && len(list) > 1:
+			report(path, `"off" must be the only value`)
+		case a != "off":
+			_, port, err := net.SplitHostPort(a)
+			if err == nil {
+				_, err = strconv.ParseUint(port, 10, 16)
+			}
+			if err != nil {
+				report(path, fmt.Sprintf("%q is not an address like %s or 192.0.2.1%s", a, example, example))
+			}
+		}
+	}
+}
+
 // Open binds the sockets and opens the captures, so that what is wrong is said at the start. The notes tell what is listened on
 // and what is missing with what to do about it; an error means that something a person asked for cannot be had.
 func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []Source, notes []string, err error) {
@@ -147,26 +157,34 @@ func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []S
 			notes = append(notes, note)
 		}
 	}
-	chosen := c.ExplicitNetflow || !slices.Equal(c.Netflow, Default().Netflow)
-	for _, a := range c.Netflow {
-		if a == "off" {
-			continue
-		}
-		u, err := openCollector(a, c.ReceiveBufferBytes, max(c.Workers, 1), policy, k, pool, set, log)
-		switch {
-		case err == nil:
-			sources = append(sources, u)
-			notes = append(notes, fmt.Sprintf("listening for NetFlow v5, v9 and IPFIX on udp %s, receive buffer %d KiB", u.Addr(), u.Buffer()>>10))
-			if u.Buffer() < smallBuffer {
-				notes = append(notes, fmt.Sprintf("the receive buffer of udp %s is below 4 MiB, bursts will be lost: sysctl -w net.core.rmem_max=%d, or run with CAP_NET_ADMIN", u.Addr(), c.ReceiveBufferBytes))
+	for _, l := range []struct {
+		kind, takes string
+		addresses   []string
+		chosen      bool
+	}{
+		{"netflow", "NetFlow v5, v9 and IPFIX", c.Netflow, c.ExplicitNetflow || !slices.Equal(c.Netflow, Default().Netflow)},
+		{"sflow", "sFlow", c.SFlow, c.ExplicitSFlow || !slices.Equal(c.SFlow, Default().SFlow)},
+	} {
+		for _, a := range l.addresses {
+			if a == "off" {
+				continue
 			}
-		case chosen:
-			return sources, notes, err
-		default:
-			notes = append(notes, err.Error())
+			u, err := openCollector(l.kind, a, c.ReceiveBufferBytes, max(c.Workers, 1), policy, k, pool, set, log)
+			switch {
+			case err == nil:
+				sources = append(sources, u)
+				notes = append(notes, fmt.Sprintf("listening for %s on udp %s, receive buffer %d KiB", l.takes, u.Addr(), u.Buffer()>>10))
+				if u.Buffer() < smallBuffer {
+					notes = append(notes, fmt.Sprintf("the receive buffer of udp %s is below 4 MiB, bursts will be lost: sysctl -w net.core.rmem_max=%d, or run with CAP_NET_ADMIN", u.Addr(), c.ReceiveBufferBytes))
+				}
+			case l.chosen:
+				return sources, notes, err
+			default:
+				notes = append(notes, err.Error())
+			}
 		}
 	}
-	chosen = c.ExplicitInterfaces || !slices.Equal(c.Interfaces, Default().Interfaces)
+	chosen := c.ExplicitInterfaces || !slices.Equal(c.Interfaces, Default().Interfaces)
 	if len(c.Interfaces) == 0 || c.Interfaces[0] == "off" {
 		return sources, notes, nil
 	}

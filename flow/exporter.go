@@ -36,6 +36,7 @@ type exporter struct {
 type domainKey struct {
 	version uint16
 	id      uint32
+	agent   Addr // sFlow: as the datagram says, not zero; zero for NetFlow
 }
 
 // domain is one observation domain (IPFIX), source id (v9) or engine (v5) of an exporter: the scope of templates and sequences.
@@ -47,6 +48,7 @@ type domain struct {
 	timing    timing
 	sequence  sequence
 	sampling  sampling
+	agentRun  uint64 // sFlow: names the sources of the agent since its last restart
 
 	firstSeen, lastSeen   int64 // arrival
 	lastRecord, watermark int64
@@ -59,7 +61,7 @@ type domain struct {
 type ExporterStatus struct {
 	Source          string        `json:"source"` // as in Batch.Source
 	Exporter        Addr          `json:"exporter"`
-	Version         uint16        `json:"version"` // 5, 9 or 10 (IPFIX)
+	Version         uint16        `json:"version"` // 5, 9 or 10 (IPFIX); 5 for sFlow too, whose source begins with "sflow:"
 	Domain          uint32        `json:"domain"`
 	FirstSeen       int64         `json:"first_seen"` // arrival, ns
 	LastSeen        int64         `json:"last_seen"`
@@ -72,7 +74,7 @@ type ExporterStatus struct {
 	Sampling        uint32        `json:"sampling"`         // of records that say none themselves; 1 where unknown
 	SamplingFrom    string        `json:"sampling_from"`    // config, record, options, header, unknown
 	Lost            uint64        `json:"lost"`             // by sequence numbers, in LostUnit
-	LostUnit        string        `json:"lost_unit"`        // records or datagrams
+	LostUnit        string        `json:"lost_unit"`        // records, datagrams or samples
 	Restarts        uint64        `json:"restarts"`
 	Offset          time.Duration `json:"offset"`    // added to the exporter's clock
 	Reordered       uint64        `json:"reordered"` // datagrams that came late and took a loss back
@@ -138,6 +140,10 @@ func (d *exportDecoder) domain(e *exporter, k domainKey, arrival int64) *domain 
 		d.dropExporter(other)
 	}
 	d.domains++
+	if !k.agent.IsZero() {
+		d.agentRuns++
+		s.source, s.agentRun, s.sequence.unit = agentName(k.agent, k.id), d.agentRuns, unitSamples
+	}
 	e.domains.put(k, s, func(_ domainKey, old *domain) {
 		d.giveUp(e)
 		d.dropTemplates(old)
@@ -161,8 +167,12 @@ func (d *exportDecoder) exportersStatus() []ExporterStatus {
 					stale++
 				}
 			}
+			who := e.key
+			if !k.agent.IsZero() {
+				who = k.agent
+			}
 			all = append(all, ExporterStatus{
-				Source: s.source, Exporter: e.key, Version: k.version, Domain: k.id,
+				Source: s.source, Exporter: who, Version: k.version, Domain: k.id,
 				FirstSeen: s.firstSeen, LastSeen: s.lastSeen, LastRecord: s.lastRecord,
 				Datagrams: s.datagrams, Records: s.records, Templates: len(s.templates), StaleTemplates: stale, WithoutTemplate: s.missed,
 				Sampling: rate, SamplingFrom: from.String(),
@@ -199,6 +209,11 @@ func (b *allowance) take(now int64) bool {
 // domainName is the name of a source in batches.
 func domainName(sender string, id uint32) string {
 	return "netflow:" + sender + "/" + strconv.FormatUint(uint64(id), 10)
+}
+
+// agentName is the name of an sFlow agent in batches.
+func agentName(agent Addr, sub uint32) string {
+	return "sflow:" + agent.String() + "/" + strconv.FormatUint(uint64(sub), 10)
 }
 
 // senderName is the address, with the port where that counts.

@@ -69,8 +69,11 @@ func parseHeader(b []byte, cut bool) (h header, why reason) {
 	return h, fine
 }
 
-// LooksLikeExport tells a datagram of NetFlow v5, v9 or IPFIX from other UDP traffic by its own structure, whatever its port.
+// LooksLikeExport tells a datagram of NetFlow v5, v9, IPFIX or sFlow from other UDP traffic by its own structure, whatever its port.
 func LooksLikeExport(payload []byte) bool {
+	if isSFlow(payload) {
+		return looksLikeSFlow(payload)
+	}
 	h, why := parseHeader(payload, false)
 	if why != fine || h.cut {
 		return false

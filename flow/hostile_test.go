@@ -435,7 +435,7 @@ func FuzzPlan(f *testing.F) {
 		}
 		read := func(r Record, end byte) (Record, bool) {
 			l := newLab(t, Config{})
-			s := l.decoder.domain(l.decoder.exporter(l.sender(), l.now), domainKey{10, 1}, l.now)
+			s := l.decoder.domain(l.decoder.exporter(l.sender(), l.now), domainKey{version: 10, id: 1}, l.now)
 			c := l.decoder.begin(s, &header{version: 10, export: labExport * sec}, l.now)
 			x := append(append([]byte(nil), data...), end, end, end, end, end, end, end, end)
 			q := p

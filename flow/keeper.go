@@ -128,7 +128,7 @@ func (k *keeper) read(now int64) error {
 }
 
 func (d *keptDomain) key() keptKey {
-	return keptKey{netip.AddrPortFrom(d.Exporter.Unmap(), d.Port), domainKey{d.Version, d.Domain}}
+	return keptKey{netip.AddrPortFrom(d.Exporter.Unmap(), d.Port), domainKey{version: d.Version, id: d.Domain}}
 }
 
 // note says what was found, "" where that is nothing.

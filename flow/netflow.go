@@ -44,7 +44,10 @@ type exportDecoder struct {
 	holders     *lru[*exporter, struct{}]  // of orphans
 	orphanBytes int
 	orphanLimit int
-	swept       int64 // arrival, when orphans were last looked at
+	swept       int64  // arrival, when orphans were last looked at
+	parser      parser // of sFlow's sampled headers
+	sources     *lru[sflowKey, *sflowSource]
+	agentRuns   uint64
 }
 
 func newExportDecoder(p *policy, pool Pool, s *stats) *exportDecoder {
@@ -53,6 +56,7 @@ func newExportDecoder(p *policy, pool Pool, s *stats) *exportDecoder {
 		arrivals: newAllowance(2000, 200), lost: map[string]*metrics.Counter{},
 		connections: newLRU[connection, *counted](maxConnections),
 		holders:     newLRU[*exporter, struct{}](maxExporters), orphanLimit: maxAllOrphanBytes,
+		sources: newLRU[sflowKey, *sflowSource](sflowSources),
 	}
 }
 
@@ -64,9 +68,18 @@ func (d *exportDecoder) datagram(buf []byte, n int, cut bool, from netip.AddrPor
 	if cut {
 		d.stats.cut.Inc()
 	}
-	var why reason
+	var (
+		sample sflowDatagram
+		why    reason
+	)
 	h := &d.header
-	if *h, why = parseHeader(buf[:n], cut); why != fine {
+	sampled := isSFlow(buf[:n])
+	if sampled {
+		sample, why = parseSFlow(buf[:n])
+	} else {
+		*h, why = parseHeader(buf[:n], cut)
+	}
+	if why != fine {
 		d.stats.count(why, 1)
 		return
 	}
@@ -74,7 +87,11 @@ func (d *exportDecoder) datagram(buf []byte, n int, cut bool, from netip.AddrPor
 	if e == nil {
 		return
 	}
-	s := d.domain(e, domainKey{h.version, h.domain}, arrival)
+	if sampled {
+		d.sflow(&sample, cut, e, arrival)
+		return
+	}
+	s := d.domain(e, domainKey{version: h.version, id: h.domain}, arrival)
 	d.stats.decoded.Inc()
 	d.serial++
 	d.expireOrphans(arrival)

@@ -28,13 +28,11 @@ type sequenceUnit uint8
 const (
 	unitRecords sequenceUnit = iota
 	unitDatagrams
+	unitSamples // sFlow
 )
 
 func (u sequenceUnit) String() string {
-	if u == unitDatagrams {
-		return "datagrams"
-	}
-	return "records"
+	return [...]string{"records", "datagrams", "samples"}[u]
 }
 
 const (
@@ -117,7 +115,7 @@ func (s *sequence) follow(h *header, records int, known bool) {
 
 // inRecords estimates how many records n lost units are.
 func (s *sequence) inRecords(n int64) uint64 {
-	if s.unit == unitRecords || s.messages == 0 {
+	if s.unit != unitDatagrams || s.messages == 0 {
 		return uint64(n)
 	}
 	return uint64(n) * max(1, s.records/s.messages)

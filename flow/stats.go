@@ -39,13 +39,15 @@ const (
 	partSampling    // a sampling rate outside 1 to 1,000,000
 	partAddress     // records without any address
 
+	partSampleLength // sFlow: a sample, or something in it, that runs past its end
+
 	reasons
 )
 
 var reasonNames = [reasons]string{
 	"", "short", "version", "length", "count", "exporter_not_allowed", "exporter_rate",
 	"cut", "set_length", "set_id", "padding", "missing_template", "variable_length", "template_id", "template_end",
-	"template_fields", "template_size", "field_length", "withdrawal", "template_rate", "sampling_rate", "no_address",
+	"template_fields", "template_size", "field_length", "withdrawal", "template_rate", "sampling_rate", "no_address", "sample_length",
 }
 
 func (r reason) String() string { return reasonNames[r] }
@@ -67,11 +69,13 @@ type stats struct {
 	templates, exporters       *metrics.Gauge
 	orphansWaiting             *metrics.Gauge
 	orphansReplayed            *metrics.Counter
+	sflow                      sflowStats
 }
 
 func newStats(set *metrics.Set) *stats {
 	s := &stats{
 		set:                set,
+		sflow:              newSFlowStats(set),
 		received:           set.GetOrCreateCounter("wharfwatch_flow_datagrams_received_total"),
 		decoded:            set.GetOrCreateCounter("wharfwatch_flow_datagrams_decoded_total"),
 		cut:                set.GetOrCreateCounter("wharfwatch_flow_datagrams_truncated_total"),

@@ -20,10 +20,8 @@ type tap struct {
 	frames, cut, answers, malformed uint64 // since the last publish
 	ignored                         [numVerdict]uint64
 	published                       struct {
-		orphans, early, opened, evicted, steps uint64
-		live                                   int
-		unwrapped, opaque                      [envelopes]uint64
-		tooDeep                                uint64
+		opened, evicted, steps uint64
+		live                   int
 	}
 
 	meter *tapMeter
@@ -41,21 +39,19 @@ const laneSize = 16
 
 // tapMeter are the counters of all taps of one metrics.Set.
 type tapMeter struct {
-	packets, truncated, orphans, early *metrics.Counter
-	opened, evicted, steps             *metrics.Counter
-	answers, malformed                 *metrics.Counter
-	live                               *metrics.Gauge
-	ignored                            [numVerdict]*metrics.Counter
-	unwrapped, opaque                  [envelopes]*metrics.Counter
-	tooDeep                            *metrics.Counter
+	packets, truncated     *metrics.Counter
+	opened, evicted, steps *metrics.Counter
+	answers, malformed     *metrics.Counter
+	live                   *metrics.Gauge
+	ignored                [numVerdict]*metrics.Counter
+	parser                 parserMeter
 }
 
 func newTapMeter(set *metrics.Set) *tapMeter {
 	m := &tapMeter{
 		packets:   set.GetOrCreateCounter("wharfwatch_flow_packets_total"),
 		truncated: set.GetOrCreateCounter("wharfwatch_flow_packets_truncated_total"),
-		orphans:   set.GetOrCreateCounter("wharfwatch_flow_fragments_orphaned_total"),
-		early:     set.GetOrCreateCounter("wharfwatch_flow_fragments_evicted_total"),
+		parser:    newParserMeter(set),
 		opened:    set.GetOrCreateCounter("wharfwatch_flow_conversations_total"),
 		live:      set.GetOrCreateGauge("wharfwatch_flow_conversations", nil),
 		evicted:   set.GetOrCreateCounter("wharfwatch_flow_conversations_evicted_total"),
@@ -66,11 +62,6 @@ func newTapMeter(set *metrics.Set) *tapMeter {
 	for v := used + 1; v < numVerdict; v++ {
 		m.ignored[v] = set.GetOrCreateCounter(fmt.Sprintf(`wharfwatch_flow_packets_ignored_total{reason=%q}`, verdictNames[v]))
 	}
-	for e, name := range envelopeNames {
-		m.unwrapped[e] = set.GetOrCreateCounter(fmt.Sprintf("wharfwatch_flow_envelopes_total{kind=%q}", name))
-		m.opaque[e] = set.GetOrCreateCounter(fmt.Sprintf("wharfwatch_flow_envelopes_opaque_total{kind=%q}", name))
-	}
-	m.tooDeep = set.GetOrCreateCounter("wharfwatch_flow_envelopes_too_deep_total")
 	return m
 }
 
@@ -164,7 +155,7 @@ func (t *tap) answer(k *packet, frame []byte, now int64) {
 
 // publish moves what was counted since the last time to the metrics.
 func (t *tap) publish() {
-	m, a, f, p := t.meter, t.assembler, &t.parser.fragments, &t.published
+	m, a, p := t.meter, t.assembler, &t.published
 	m.packets.AddInt64(int64(t.frames))
 	m.truncated.AddInt64(int64(t.cut))
 	m.answers.AddInt64(int64(t.answers))
@@ -173,18 +164,11 @@ func (t *tap) publish() {
 		m.ignored[v].AddInt64(int64(t.ignored[v]))
 	}
 	t.frames, t.cut, t.answers, t.malformed, t.ignored = 0, 0, 0, 0, [numVerdict]uint64{}
-	m.orphans.AddInt64(int64(f.orphans - p.orphans))
-	m.early.AddInt64(int64(f.evicted - p.early))
 	m.opened.AddInt64(int64(a.opened - p.opened))
 	m.evicted.AddInt64(int64(a.evicted - p.evicted))
 	m.steps.AddInt64(int64(a.steps - p.steps))
 	m.live.Add(float64(a.live - p.live))
-	for e := range envelopeNames {
-		m.unwrapped[e].AddInt64(int64(t.parser.unwrapped[e] - p.unwrapped[e]))
-		m.opaque[e].AddInt64(int64(t.parser.opaque[e] - p.opaque[e]))
-	}
-	m.tooDeep.AddInt64(int64(t.parser.tooDeep - p.tooDeep))
-	p.unwrapped, p.opaque, p.tooDeep = t.parser.unwrapped, t.parser.opaque, t.parser.tooDeep
+	m.parser.publish(&t.parser)
 	p.live = a.live
-	p.orphans, p.early, p.opened, p.evicted, p.steps = f.orphans, f.evicted, a.opened, a.evicted, a.steps
+	p.opened, p.evicted, p.steps = a.opened, a.evicted, a.steps
 }

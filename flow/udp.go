@@ -23,10 +23,11 @@ const (
 	holdBatch = int64(20 * time.Millisecond)
 )
 
-// Collector is a Source of NetFlow v5, v9 and IPFIX from one UDP address. Each of its workers has a socket, a thread and a decoder of its
+// Collector is a Source of NetFlow v5, v9, IPFIX and sFlow from one UDP address. Each of its workers has a socket, a thread and a decoder of its
 // own; the kernel gives all datagrams of one sender to the same worker (steer), so that templates and data keep their order and nothing is
 // shared between workers but the way out.
 type Collector struct {
+	kind    string // netflow or sflow: what the address was meant for; each takes all
 	name    string
 	workers []*worker
 	running atomic.Bool
@@ -34,18 +35,18 @@ type Collector struct {
 	keeper  *keeper
 }
 
-func openCollector(address string, buffer, workers int, p *policy, k *keeper, pool Pool, set *metrics.Set, log *slog.Logger) (*Collector, error) {
+func openCollector(kind, address string, buffer, workers int, p *policy, k *keeper, pool Pool, set *metrics.Set, log *slog.Logger) (*Collector, error) {
 	a, err := udpAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	c := &Collector{name: address, keeper: k, kernel: set.GetOrCreateCounter(fmt.Sprintf("wharfwatch_flow_kernel_drops_total{socket=%q}", address))}
+	c := &Collector{kind: kind, name: address, keeper: k, kernel: set.GetOrCreateCounter(fmt.Sprintf("wharfwatch_flow_kernel_drops_total{socket=%q}", address))}
 	stats := newStats(set)
 	for range workers {
 		s, err := openSocket(a, buffer, workers > 1)
 		if err != nil {
 			c.Close()
-			return nil, fmt.Errorf(`listen netflow udp %s: %w (who has it: ss -ulpn "sport = :%d")`, address, err, a.Port)
+			return nil, fmt.Errorf(`listen %s udp %s: %w (who has it: ss -ulpn "sport = :%d")`, kind, address, err, a.Port)
 		}
 		a.Port = int(s.addr.Port()) // the kernel chooses once
 		w := &worker{socket: s, decoder: newExportDecoder(p, pool, stats), name: address, kernel: c.kernel}
@@ -68,6 +69,9 @@ func openCollector(address string, buffer, workers int, p *policy, k *keeper, po
 	}
 	return c, nil
 }
+
+// Kind says which list of the configuration named the address: "netflow" or "sflow".
+func (c *Collector) Kind() string { return c.kind }
 
 // Addr is the address bound.
 func (c *Collector) Addr() netip.AddrPort { return c.workers[0].socket.addr }
@@ -114,7 +118,7 @@ func (c *Collector) Run(ctx context.Context, emit func(*Batch)) error {
 				emit(b)
 			})
 			if err != nil {
-				cancel(fmt.Errorf("receive netflow on udp %s: %w", c.name, err))
+				cancel(fmt.Errorf("receive %s on udp %s: %w", c.kind, c.name, err))
 			}
 		})
 	}

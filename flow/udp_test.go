@@ -15,7 +15,7 @@ import (
 // openLoopback opens collectors on ports that the kernel chooses.
 func openLoopback(t *testing.T, c Config, addresses ...string) (*metrics.Set, []*Collector, []string) {
 	t.Helper()
-	c.Netflow, c.Interfaces = addresses, []string{"off"}
+	c.Netflow, c.SFlow, c.Interfaces = addresses, []string{"off"}, []string{"off"}
 	set := metrics.NewSet()
 	sources, notes, err := c.Open(NewPool(8), set, nil)
 	if err != nil {
@@ -186,7 +186,7 @@ func TestOpenTaken(t *testing.T) {
 	}
 
 	c = Default()
-	c.Interfaces = []string{"off"}
+	c.Interfaces, c.SFlow = []string{"off"}, []string{"off"}
 	blocker, err := net.ListenPacket("udp", ":2055")
 	if err == nil {
 		defer blocker.Close()
@@ -223,10 +223,10 @@ func TestConfigValidate(t *testing.T) {
 		t.Errorf("the defaults are wrong: %v", got)
 	}
 	Config{
-		Netflow: []string{"2055", "off", ":99999"}, Interfaces: []string{"off", "eth0", ""}, ReceiveBufferBytes: 1,
+		Netflow: []string{"2055", "off", ":99999"}, SFlow: []string{"off", "6343"}, Interfaces: []string{"off", "eth0", ""}, ReceiveBufferBytes: 1,
 		Exporters: []string{"192.0.2.0/33"}, Sampling: []SamplingRate{{"x", 0}}, SlackSeconds: -1, Workers: 65,
 	}.Validate(report)
-	want := "netflow[0] netflow[1] netflow[2] interfaces[0] interfaces[2] receive_buffer_bytes workers exporters[0] sampling[0].exporter sampling[0].rate active_timeout_seconds slack_seconds"
+	want := "netflow[0] netflow[1] netflow[2] sflow[0] sflow[1] interfaces[0] interfaces[2] receive_buffer_bytes workers exporters[0] sampling[0].exporter sampling[0].rate active_timeout_seconds slack_seconds"
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("problems at %s\nwant %s", s, want)
 	}

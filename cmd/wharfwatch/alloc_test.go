@@ -24,7 +24,7 @@ func TestNoAllocationPerRecord(t *testing.T) {
 	set := metrics.NewSet()
 	log := slog.New(slog.DiscardHandler)
 	c := configs.Default()
-	c.Flow.Netflow, c.Flow.Interfaces = []string{"127.0.0.1:0"}, []string{"off"}
+	c.Flow.Netflow, c.Flow.SFlow, c.Flow.Interfaces = []string{"127.0.0.1:0"}, []string{"off"}, []string{"off"}
 	sources, _, err := c.Flow.Open(flow.NewPool(16), set, log)
 	if err != nil {
 		t.Fatal(err)

@@ -193,8 +193,8 @@ func capable(bit uint) bool {
 // bufferCheck holds the wanted receive buffer against what the kernel gives. CAP_NET_ADMIN may exceed rmem_max.
 func bufferCheck(c flow.Config) console.Check {
 	check := console.Check{State: "ok", What: "receive buffer"}
-	if turnedOff(c.Netflow) {
-		return console.Check{State: "off", What: "receive buffer", Reason: "flow.netflow is off"}
+	if turnedOff(c.Netflow) && turnedOff(c.SFlow) {
+		return console.Check{State: "off", What: "receive buffer", Reason: "flow.netflow and flow.sflow are off"}
 	}
 	if capable(capNetAdmin) {
 		check.Reason = fmt.Sprintf("%d KiB can be forced: CAP_NET_ADMIN is there", c.ReceiveBufferBytes>>10)
@@ -231,12 +231,16 @@ func portChecks(c *configs.Config) []console.Check {
 		}
 		checks = append(checks, check)
 	}
-	for _, address := range c.Flow.Netflow {
-		if address == off {
-			continue
+	udp := func(key string, list []string) {
+		for _, address := range list {
+			if address == off {
+				continue
+			}
+			try("udp", address, c.Explicit(key), func() (interface{ Close() error }, error) { return net.ListenPacket("udp", address) })
 		}
-		try("udp", address, c.Explicit("flow.netflow"), func() (interface{ Close() error }, error) { return net.ListenPacket("udp", address) })
 	}
+	udp("flow.netflow", c.Flow.Netflow)
+	udp("flow.sflow", c.Flow.SFlow)
 	if c.Console.Listen != console.Off {
 		try("tcp", c.Console.Listen, true, func() (interface{ Close() error }, error) { return net.Listen("tcp", c.Console.Listen) })
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/wharfwatch/wharfwatch/alerts"
 	"github.com/wharfwatch/wharfwatch/baseline"
@@ -93,9 +94,13 @@ func (m *monitor) statuses(ctx context.Context) (out []console.SourceStatus, err
 func collectorStatus(c *flow.Collector) (out []console.SourceStatus) {
 	exporters := c.Exporters()
 	if len(exporters) == 0 {
+		takes := "NetFlow v5, v9, IPFIX"
+		if c.Kind() == "sflow" {
+			takes = "sFlow"
+		}
 		return []console.SourceStatus{{
-			Name: "netflow:" + c.Addr().String(), Kind: "netflow", State: "warn", Reason: "no datagram so far",
-			Fix: "point an exporter (NetFlow v5, v9, IPFIX) at this address; look for a firewall between",
+			Name: c.Kind() + ":" + c.Addr().String(), Kind: c.Kind(), State: "warn", Reason: "no datagram so far",
+			Fix: "point an exporter (" + takes + ") at this address; look for a firewall between",
 		}}
 	}
 	for _, e := range exporters {
@@ -103,6 +108,9 @@ func collectorStatus(c *flow.Collector) (out []console.SourceStatus) {
 			Name: e.Source, Kind: "netflow", State: "ok", LastSeen: e.LastSeen, Records: e.Records, MissingTemplates: e.WithoutTemplate,
 			ClockOffsetSeconds: e.Offset.Seconds(), Dropped: e.Lost,
 			Reason: fmt.Sprintf("version %d, %d templates, %d %s lost on the way, sampling from %s", e.Version, e.Templates, e.Lost, e.LostUnit, e.SamplingFrom),
+		}
+		if strings.HasPrefix(e.Source, "sflow:") {
+			s.Kind, s.Reason = "sflow", fmt.Sprintf("sFlow, %d samples lost on the way, sampling from %s", e.Lost, e.SamplingFrom)
 		}
 		if e.SamplingFrom != "unknown" {
 			s.Sampling = e.Sampling

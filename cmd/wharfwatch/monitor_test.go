@@ -22,7 +22,7 @@ import (
 // quietConfig watches nothing and tells nobody.
 func quietConfig(t *testing.T, sets ...string) *configs.Config {
 	t.Helper()
-	sets = append([]string{"data_dir=" + t.TempDir(), "console.listen=off", "flow.netflow=off", "flow.interfaces=off"}, sets...)
+	sets = append([]string{"data_dir=" + t.TempDir(), "console.listen=off", "flow.netflow=off", "flow.sflow=off", "flow.interfaces=off"}, sets...)
 	c, err := configs.Load("", sets, nil)
 	if err != nil {
 		t.Fatal(err)

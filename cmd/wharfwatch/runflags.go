@@ -22,7 +22,7 @@ type runFlags struct {
 
 func (f *runFlags) register(s *pflag.FlagSet) {
 	s.StringArrayVar(&f.netflow, "netflow", nil, "UDP address for NetFlow v5, v9 and IPFIX, or off; may be repeated (default :2055 and :4739)")
-	s.StringArrayVar(&f.sflow, "sflow", nil, "off; sFlow is not decoded by this version")
+	s.StringArrayVar(&f.sflow, "sflow", nil, "UDP address for sFlow, or off; may be repeated (default :6343)")
 	s.StringArrayVar(&f.interfaces, "interface", nil, "interface to capture on, a pattern such as br-*, or off; may be repeated (default docker0 and br-*)")
 	s.StringArrayVar(&f.docker, "docker", nil, "engine, as in unix:///var/run/docker.sock, or off; may be repeated (default: the local one)")
 	s.StringVar(&f.inventory, "inventory", "", "what docker inspect $(docker ps -aq) printed: containers of hosts without an engine to ask")
@@ -33,11 +33,6 @@ func (f *runFlags) register(s *pflag.FlagSet) {
 
 // load reads the configuration with these flags over it.
 func (f *runFlags) load(g *globals) (*configs.Config, error) {
-	for _, a := range f.sflow {
-		if a != off {
-			return nil, usage(fmt.Errorf("--sflow %s: this version does not decode sFlow; export NetFlow or IPFIX, or use --interface", a))
-		}
-	}
 	var sets []string
 	list := func(key string, values []string) {
 		if len(values) > 0 {
@@ -45,6 +40,7 @@ func (f *runFlags) load(g *globals) (*configs.Config, error) {
 		}
 	}
 	list("flow.netflow", f.netflow)
+	list("flow.sflow", f.sflow)
 	list("flow.interfaces", f.interfaces)
 	for key, value := range map[string]string{"enrich.inventory": f.inventory, "console.listen": f.console, "record": f.record} {
 		if value != "" {
@@ -56,6 +52,7 @@ func (f *runFlags) load(g *globals) (*configs.Config, error) {
 		return nil, err
 	}
 	c.Flow.ExplicitNetflow = c.Flow.ExplicitNetflow || len(f.netflow) > 0
+	c.Flow.ExplicitSFlow = c.Flow.ExplicitSFlow || len(f.sflow) > 0
 	c.Flow.ExplicitInterfaces = c.Flow.ExplicitInterfaces || len(f.interfaces) > 0
 	if len(f.docker) > 0 {
 		c.Enrich.Docker = nil
