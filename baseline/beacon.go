@@ -95,6 +95,7 @@ type beacon struct {
 	keyed     int       // sets that have any
 
 	work     fitting
+	sight    sight
 	activeAt int64
 	active   int
 
@@ -174,7 +175,7 @@ func (b *beacon) start(k *keySet, s *series, key destKey, f *enrich.Flow) {
 	}
 	s.method, s.sure = f.Method, f.Confidence
 	s.start(f.Start)
-	k.used(s)
+	k.use(s)
 	b.consider(s)
 	b.touch(k)
 }

@@ -49,10 +49,10 @@ func (b *beacon) find(k *keySet, s *series, key destKey, f *enrich.Flow) *series
 // admit makes a series. At the quota another one of the workload gives way; at the cap, one of the workload if it holds its fair
 // share, else one of the workload that holds most.
 func (b *beacon) admit(k *keySet, key destKey, f *enrich.Flow, first int64) *series {
-	if k.size >= b.c.MaxKeysPerWorkload {
+	if k.size() >= b.c.MaxKeysPerWorkload {
 		b.evict(k)
 	} else if b.total >= b.c.MaxKeys {
-		if k.size > 0 && k.size >= b.c.MaxKeys/max(b.keyed, 1) {
+		if k.size() > 0 && k.size() >= b.c.MaxKeys/max(b.keyed, 1) {
 			b.evict(k)
 		} else {
 			b.evict(b.largest())
@@ -60,7 +60,7 @@ func (b *beacon) admit(k *keySet, key destKey, f *enrich.Flow, first int64) *ser
 	}
 	s := &series{key: key, name: f.PeerName, due: nextDue(0)}
 	b.meet(s, key, f)
-	if k.size == 0 {
+	if k.size() == 0 {
 		b.keyed++
 	}
 	k.add(s)
@@ -102,7 +102,7 @@ func (b *beacon) drop(s *series) {
 	}
 	k.drop(s)
 	b.total--
-	if k.size == 0 {
+	if k.size() == 0 {
 		b.keyed--
 	}
 }
@@ -110,7 +110,7 @@ func (b *beacon) drop(s *series) {
 // largest is the set with most series, the first by index.
 func (b *beacon) largest() (most *keySet) {
 	for _, k := range b.sets {
-		if k != nil && (most == nil || k.size > most.size) {
+		if k != nil && (most == nil || k.size() > most.size()) {
 			most = k
 		}
 	}
@@ -135,7 +135,7 @@ func (b *beacon) forget(w *workload) {
 		return
 	}
 	k := b.sets[w.index]
-	for k.size > 0 {
+	for k.size() > 0 {
 		b.drop(k.victim())
 	}
 	k.removed = true

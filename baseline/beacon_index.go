@@ -24,8 +24,11 @@ func newSeriesIndex() *seriesIndex {
 	return &seriesIndex{seed: [3]uint64{rand.Uint64(), rand.Uint64(), rand.Uint64()}, slots: make([]indexSlot, 64)}
 }
 
-func (x *seriesIndex) hash(k *keySet, key destKey) uint64 {
-	rest := uint64(k.w.index)<<24 | uint64(key.port)<<8 | uint64(key.proto)
+// home is where a key with that hash is, unless others were there first.
+func (x *seriesIndex) home(hash uint64) *indexSlot { return &x.slots[int(hash)&(len(x.slots)-1)] }
+
+func (x *seriesIndex) hash(workload int, key destKey) uint64 {
+	rest := uint64(workload)<<24 | uint64(key.port)<<8 | uint64(key.proto)
 	return mix(mix(key.addr.Hi^x.seed[0], key.addr.Lo^x.seed[1])^rest, x.seed[2])
 }
 
@@ -48,7 +51,7 @@ func (x *seriesIndex) locate(k *keySet, key destKey, hash uint64) int {
 
 // find returns the series that key leads to; nil for none.
 func (x *seriesIndex) find(k *keySet, key destKey) *series {
-	return x.slots[x.locate(k, key, x.hash(k, key))].s
+	return x.slots[x.locate(k, key, x.hash(k.w.index, key))].s
 }
 
 // put makes key lead to s, which knows it.
@@ -56,7 +59,7 @@ func (x *seriesIndex) put(k *keySet, key destKey, s *series) {
 	if 4*x.used >= 3*len(x.slots) {
 		x.grow()
 	}
-	hash := x.hash(k, key)
+	hash := x.hash(k.w.index, key)
 	slot := &x.slots[x.locate(k, key, hash)]
 	if slot.s == nil {
 		x.used++
@@ -66,7 +69,7 @@ func (x *seriesIndex) put(k *keySet, key destKey, s *series) {
 
 // remove lets key lead nowhere if it leads to s. What was pushed past the slot moves back, so that there are no tombstones.
 func (x *seriesIndex) remove(k *keySet, key destKey, s *series) {
-	free := x.locate(k, key, x.hash(k, key))
+	free := x.locate(k, key, x.hash(k.w.index, key))
 	if x.slots[free].s != s {
 		return
 	}

@@ -1,6 +1,8 @@
 package baseline
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/wharfwatch/wharfwatch/enrich"
@@ -34,14 +36,17 @@ const (
 type keySet struct {
 	w       *workload
 	index   *seriesIndex // of all sets
-	names   map[nameKey]*series
-	door    [doorSlots]knocker
-	young   seriesList
-	proven  seriesList
-	size    int
+	all     []*series    // in no order
+	used    []uint64     // when each was used last, counted in uses; with isProven for series that outlive newcomers
+	uses    uint64
 	dirty   bool
 	removed bool
+	names   map[nameKey]*series
+	door    [doorSlots]knocker
 }
+
+// isProven puts a series behind all that are not in the order of giving way.
+const isProven = 1 << 63
 
 type knocker struct {
 	key destKey
@@ -97,20 +102,13 @@ func (k *keySet) alias(key destKey, s *series) {
 
 // add puts a new series under its address and name.
 func (k *keySet) add(s *series) {
-	s.set = k
+	s.set, s.place = k, len(k.all)
 	k.alias(s.key, s)
 	if s.name != "" {
 		k.names[nameKey{s.name, s.key.port, s.key.proto}] = s
 	}
-	k.list(s).push(s)
-	k.size++
-}
-
-func (k *keySet) list(s *series) *seriesList {
-	if s.old {
-		return &k.proven
-	}
-	return &k.young
+	k.all, k.used = append(k.all, s), append(k.used, 0)
+	k.use(s)
 }
 
 // drop takes a series out.
@@ -122,59 +120,46 @@ func (k *keySet) drop(s *series) {
 	if k.names[n] == s {
 		delete(k.names, n)
 	}
-	k.list(s).remove(s)
-	k.size--
+	last := len(k.all) - 1
+	moved := k.all[last]
+	k.all[s.place], k.used[s.place], moved.place = moved, k.used[last], s.place
+	k.all[last] = nil
+	k.all, k.used = k.all[:last], k.used[:last]
 	s.dead = true
 }
 
-// used moves a series to the front of its list.
-func (k *keySet) used(s *series) {
-	l := k.list(s)
-	if !s.old && s.count >= provenCount {
-		l.remove(s)
-		s.old = true
-		k.proven.push(s)
-		return
+// use notes that a series was used just now.
+func (k *keySet) use(s *series) {
+	s.old = s.old || s.count >= provenCount
+	k.uses++
+	at := k.uses
+	if s.old {
+		at |= isProven
 	}
-	if l.front != s {
-		l.remove(s)
-		l.push(s)
-	}
+	k.used[s.place] = at
 }
+
+func (k *keySet) size() int { return len(k.all) }
 
 // victim is the series that gives way first; nil when there is none.
 func (k *keySet) victim() *series {
-	if k.young.back != nil {
-		return k.young.back
+	best := -1
+	for i, at := range k.used {
+		if best < 0 || at < k.used[best] {
+			best = i
+		}
 	}
-	return k.proven.back
+	if best < 0 {
+		return nil
+	}
+	return k.all[best]
 }
 
-// seriesList is a doubly linked list through the series themselves, most recently used in front.
-type seriesList struct{ front, back *series }
-
-func (l *seriesList) push(s *series) {
-	s.prev, s.next = nil, l.front
-	if l.front != nil {
-		l.front.prev = s
-	} else {
-		l.back = s
-	}
-	l.front = s
-}
-
-func (l *seriesList) remove(s *series) {
-	if s.prev != nil {
-		s.prev.next = s.next
-	} else {
-		l.front = s.next
-	}
-	if s.next != nil {
-		s.next.prev = s.prev
-	} else {
-		l.back = s.prev
-	}
-	s.prev, s.next = nil, nil
+// ordered lists all series, the one that gives way first in front.
+func (k *keySet) ordered() []*series {
+	out := slices.Clone(k.all)
+	slices.SortFunc(out, func(a, b *series) int { return cmp.Compare(k.used[a.place], k.used[b.place]) })
+	return out
 }
 
 // sameSite reports whether two DNS names belong to one registered domain, near enough: the last two labels are equal, or the last

@@ -25,10 +25,10 @@ type span struct{ at, last uint32 }
 // series is one workload's connections to one destination: the unit that has a rhythm. What every
 // connection touches comes first.
 type series struct {
-	key        destKey // address seen last
-	set        *keySet
-	prev, next *series // in set.young or set.old
-	name       string  // DNS name of the destination, "" unknown; never changes once known
+	key   destKey // address seen last
+	set   *keySet
+	place int    // in set.all
+	name  string // DNS name of the destination, "" unknown; never changes once known
 
 	spans  []span
 	base   int64  // ms since the epoch of span time 0

@@ -66,12 +66,12 @@ func (b *beacon) Restore(key string, blob []byte) error {
 		return err
 	}
 	k := b.setOf(b.env.learning.named(key))
-	for k.size > 0 {
+	for k.size() > 0 {
 		b.drop(k.victim())
 	}
 	k.door = door
 	for _, s := range all {
-		if k.size >= b.c.MaxKeysPerWorkload || b.total >= b.c.MaxKeys {
+		if k.size() >= b.c.MaxKeysPerWorkload || b.total >= b.c.MaxKeys {
 			b.evicted.Inc()
 			continue // the limits were lowered; what was used last is restored last, but proven series come after young ones
 		}
@@ -82,7 +82,7 @@ func (b *beacon) Restore(key string, blob []byte) error {
 
 // readmit puts a restored series where admit and alias had it.
 func (b *beacon) readmit(k *keySet, s *series) {
-	if k.size == 0 {
+	if k.size() == 0 {
 		b.keyed++
 	}
 	aliases := s.addrs
@@ -114,12 +114,11 @@ func (k *keySet) encode(out *writer) {
 			out.int(k.door[i].at)
 		}
 	}
+	all := k.ordered()
 	var instances []*enrich.Container
-	for _, l := range [2]*seriesList{&k.young, &k.proven} {
-		for s := l.back; s != nil; s = s.prev {
-			if s.instance != nil && !slices.Contains(instances, s.instance) {
-				instances = append(instances, s.instance)
-			}
+	for _, s := range all {
+		if s.instance != nil && !slices.Contains(instances, s.instance) {
+			instances = append(instances, s.instance)
 		}
 	}
 	out.uint(uint64(len(instances)))
@@ -128,11 +127,9 @@ func (k *keySet) encode(out *writer) {
 			out.string(v)
 		}
 	}
-	out.uint(uint64(k.size))
-	for _, l := range [2]*seriesList{&k.young, &k.proven} {
-		for s := l.back; s != nil; s = s.prev {
-			s.encode(out, slices.Index(instances, s.instance)+1)
-		}
+	out.uint(uint64(len(all)))
+	for _, s := range all {
+		s.encode(out, slices.Index(instances, s.instance)+1)
 	}
 }
 

@@ -242,7 +242,7 @@ func TestBeaconFollowsNames(t *testing.T) {
 	}
 	b := e.detectors[0].Detector.(*beacon)
 	k := b.sets[0]
-	if s := k.names[nameKey{"c2.example.net", 443, flow.TCP}]; k.size != 1 || int(s.count) != len(calls) {
-		t.Errorf("%d series, %d of %d calls in the named one", k.size, s.count, len(calls))
+	if s := k.names[nameKey{"c2.example.net", 443, flow.TCP}]; k.size() != 1 || int(s.count) != len(calls) {
+		t.Errorf("%d series, %d of %d calls in the named one", k.size(), s.count, len(calls))
 	}
 }

@@ -82,6 +82,7 @@ type egress struct {
 	next    int64 // the oldest open bin; 0 before the first input
 	start   int64 // the bin in which watching began: never whole
 	late    *metrics.Counter
+	touched uint64 // keeps the loads of ahead
 }
 
 func newEgress(c EgressSpike, env *env) *egress {
@@ -108,6 +109,20 @@ func (e *egress) Flow(f *enrich.Flow) {
 	s := e.of(e.env.w, f.Container, bin)
 	s.open[bin&1].add(f)
 	s.active = max(s.active, bin)
+}
+
+// ahead loads the bins that flows will be counted in.
+func (e *egress) ahead(fs []enrich.Flow, ws []*workload) {
+	sum := e.touched
+	for i := range fs {
+		if w := ws[i]; w != nil && fs[i].Sent > 0 {
+			if s := e.at(w); s != nil {
+				b := &s.open[fs[i].Time/binLength&1]
+				sum += b.bytes + b.counts[topPeers-1]
+			}
+		}
+	}
+	e.touched = sum
 }
 
 // Gap notes time in which silence is no evidence.

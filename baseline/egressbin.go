@@ -11,17 +11,22 @@ import (
 
 const topPeers = 8
 
-// egressBin is what one workload sent in five minutes.
+// egressBin is what one workload sent in five minutes. Its first two cache lines are all that a flow to a known destination touches.
 type egressBin struct {
 	bytes   uint64
 	sampled bool
-	n       int
+	n       uint8
+	marks   [topPeers]uint32 // fingerprints of the destinations
+	counts  [topPeers]uint64 // bytes sent to each
 	top     [topPeers]egressPeer
 }
 
 // ranked lists the destinations, the largest first. It is not empty when bytes is not 0.
 func (b *egressBin) ranked() []egressPeer {
 	out := slices.Clone(b.top[:b.n])
+	for i := range out {
+		out[i].bytes = b.counts[i]
+	}
 	slices.SortFunc(out, func(x, y egressPeer) int {
 		return cmp.Or(cmp.Compare(y.bytes, x.bytes), x.addr.Compare(y.addr), cmp.Compare(x.port, y.port))
 	})
@@ -37,7 +42,7 @@ type egressPeer struct {
 	confidence  enrich.Confidence
 	name        string
 	container   *enrich.Container
-	bytes, over uint64
+	bytes, over uint64 // bytes is filled in by ranked
 }
 
 func (b *egressBin) reset() { *b = egressBin{} }
@@ -50,27 +55,41 @@ func (b *egressBin) add(f *enrich.Flow) {
 	if f.Opener == enrich.OpenerRemote {
 		port = 0 // the client's, another one each time
 	}
-	least := 0
-	for i := range b.top[:b.n] {
-		p := &b.top[i]
-		if p.addr == f.Peer && p.port == port {
-			p.bytes += f.Sent
-			p.container = f.Container
+	mark := peerMark(f.Peer, port)
+	for i := range b.marks[:b.n] {
+		if b.marks[i] != mark {
+			continue
+		}
+		if p := &b.top[i]; p.addr == f.Peer && p.port == port {
+			b.counts[i] += f.Sent
+			if p.container != f.Container {
+				p.container = f.Container
+			}
 			return
 		}
-		if p.bytes < b.top[least].bytes {
-			least = i
-		}
 	}
+	at, over := int(b.n), uint64(0)
 	if b.n < topPeers {
-		least = b.n
 		b.n++
+	} else {
+		at = 0
+		for i, n := range b.counts {
+			if n < b.counts[at] {
+				at = i
+			}
+		}
+		over = b.counts[at]
 	}
-	over := b.top[least].bytes
-	b.top[least] = egressPeer{
+	b.marks[at], b.counts[at] = mark, over+f.Sent
+	b.top[at] = egressPeer{
 		addr: f.Peer, port: port, proto: f.Proto, method: f.Method, confidence: f.Confidence,
-		name: f.PeerName, container: f.Container, bytes: over + f.Sent, over: over,
+		name: f.PeerName, container: f.Container, over: over,
 	}
+}
+
+// peerMark is a fingerprint of a destination. Two with the same cost a comparison, nothing else.
+func peerMark(a flow.Addr, port uint16) uint32 {
+	return uint32(mix(a.Hi^0x9e3779b97f4a7c15, a.Lo^uint64(port)<<40^0xc2b2ae3d27d4eb4f))
 }
 
 // label is the destination for people: the name where one was resolved, else the address.

@@ -94,6 +94,8 @@ type env struct {
 type Engine struct {
 	env       env
 	detectors []running
+	foreseers []foreseer
+	workloads [batch]*workload
 	states    []keeper
 	pending   []Finding // since the last tick
 	raising   *running  // whose call is running
@@ -145,6 +147,9 @@ func New(c Config, set *metrics.Set, report func(Finding)) *Engine {
 		if f, ok := d.Detector.(forgetter); ok {
 			e.env.learning.forgetters = append(e.env.learning.forgetters, f)
 		}
+		if f, ok := d.Detector.(foreseer); ok {
+			e.foreseers = append(e.foreseers, f)
+		}
 	}
 	return e
 }
@@ -152,10 +157,50 @@ func New(c Config, set *metrics.Set, report func(Finding)) *Engine {
 // Flow gives one side of a connection to every detector.
 func (e *Engine) Flow(f *enrich.Flow) {
 	e.flows.Inc()
+	e.flow(f)
+}
+
+// Flows gives sides of connections to every detector, one after the other.
+func (e *Engine) Flows(fs []enrich.Flow) {
+	e.flows.Add(len(fs))
+	for len(fs) > 0 {
+		n := min(len(fs), batch)
+		e.ahead(fs[:n])
+		for i := range fs[:n] {
+			e.flow(&fs[i])
+		}
+		fs = fs[n:]
+	}
+}
+
+func (e *Engine) flow(f *enrich.Flow) {
 	e.env.w = e.env.learning.flow(f)
 	for i := range e.detectors {
 		e.raising = &e.detectors[i]
 		e.raising.Flow(f)
+	}
+}
+
+// batch is how many flows are looked up ahead.
+const batch = 32
+
+// foreseer is a detector that touches the memory of some flows before they come one by one, so that the cache misses overlap. Between
+// two flows of one destination come those of thousands of others: judging a connection costs little, waiting for memory does.
+type foreseer interface {
+	// ahead gets flows and, by place, their workloads, nil where new. It must not change anything.
+	ahead(fs []enrich.Flow, ws []*workload)
+}
+
+func (e *Engine) ahead(fs []enrich.Flow) {
+	if len(fs) == 1 {
+		return
+	}
+	ws := e.workloads[:len(fs)]
+	for i := range fs {
+		ws[i] = e.env.learning.peek(&fs[i])
+	}
+	for _, d := range e.foreseers {
+		d.ahead(fs, ws)
 	}
 }
 

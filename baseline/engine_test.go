@@ -283,8 +283,8 @@ func TestCapTakesFromTheLargest(t *testing.T) {
 		}
 	}
 	b := e.detectors[0].Detector.(*beacon)
-	if b.total != 100 || b.sets[0].size != 80 {
-		t.Errorf("%d series, %d of the one that took all", b.total, b.sets[0].size)
+	if b.total != 100 || b.sets[0].size() != 80 {
+		t.Errorf("%d series, %d of the one that took all", b.total, b.sets[0].size())
 	}
 }
 

@@ -50,6 +50,7 @@ const (
 	hour             = int64(time.Hour)
 	maxInstances     = 32   // container ids kept per workload, newest last
 	maxContainerMemo = 8192 // containers whose workload is remembered by pointer
+	maxHolders       = 1 << 16
 )
 
 // workload is one workload's place in the engine. Detectors may keep the pointer until forget names it.
@@ -73,6 +74,12 @@ func (w *workload) learns() bool { return w.ready == 0 }
 // forgetter is a detector that keeps state per workload index.
 type forgetter interface{ forget(w *workload) }
 
+// holder remembers the workload of a container by the number that the connection table gave it.
+type holder struct {
+	c *enrich.Container
+	w *workload
+}
+
 // learning is the table of workloads.
 type learning struct {
 	c          Learning
@@ -81,6 +88,7 @@ type learning struct {
 	looked     int64       // minute of the last tick
 	free       []int
 	memo       map[*enrich.Container]*workload
+	holders    []holder // by enrich.Flow.Holder
 	queue      []*workload // dirty, oldest change first
 	gone       []string    // forgotten since the last Dirty
 	forgetters []forgetter
@@ -135,9 +143,32 @@ func (l *learning) of(c *enrich.Container) *workload {
 	return w
 }
 
+// peek is the workload of a flow if that is known without looking far.
+func (l *learning) peek(f *enrich.Flow) *workload {
+	if i := int(f.Holder); i < len(l.holders) && l.holders[i].c == f.Container {
+		return l.holders[i].w
+	}
+	return nil
+}
+
+// ofFlow is the workload of a flow.
+func (l *learning) ofFlow(f *enrich.Flow) *workload {
+	if w := l.peek(f); w != nil {
+		return w
+	}
+	w := l.of(f.Container)
+	if i := int(f.Holder); i > 0 && i < maxHolders {
+		if i >= len(l.holders) {
+			l.holders = append(l.holders, make([]holder, i+1-len(l.holders))...)
+		}
+		l.holders[i] = holder{f.Container, w}
+	}
+	return w
+}
+
 // flow notes a flow's time and returns its workload.
 func (l *learning) flow(f *enrich.Flow) *workload {
-	w := l.of(f.Container)
+	w := l.ofFlow(f)
 	w.last = max(w.last, f.Time)
 	if h := f.Time / hour; h > w.lastHour {
 		l.activeHour(w, f.Time, h)
@@ -213,6 +244,7 @@ func (l *learning) forgetOldest() {
 	}
 	delete(l.byName, oldest.name)
 	clear(l.memo)
+	clear(l.holders)
 	l.byIndex[oldest.index] = nil
 	l.free = append(l.free, oldest.index)
 	l.queue = slices.DeleteFunc(l.queue, func(w *workload) bool { return w == oldest })

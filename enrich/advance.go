@@ -45,22 +45,25 @@ func (t *Table) Advance(now int64, out Sink) {
 		t.say(g, shardGone, uint32(i), kind)
 	}
 	t.items = t.sorter.sort(t.items)
+	t.speech.out = out
 	for i := range t.items {
 		switch it := &t.items[i]; it.shard {
 		case shardNames:
+			t.speech.flush()
 			t.sayName(&t.names.queue[it.conn], out)
 		case shardGone:
-			t.report(&t.gone[it.conn], it, out)
+			t.report(&t.gone[it.conn], it)
 			t.keep(&t.gone[it.conn], -1)
 		default:
 			s := t.shards[it.shard]
 			c := s.conn(it.conn)
-			t.report(c, it, out)
+			t.report(c, it)
 			if it.kind&(Open|Close) == Close {
 				t.gave = append(t.gave, leaver{conn: it.conn, shard: it.shard})
 			}
 		}
 	}
+	t.speech.flush()
 	t.dropAll()
 	t.gone = t.gone[:0]
 	t.forgetNames()

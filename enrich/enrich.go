@@ -175,8 +175,7 @@ const (
 	OpenerRemote         // the peer: inbound
 )
 
-// Flow is one side of one connection, seen from one container. Container is never nil. Detectors get a pointer that is valid only
-// during the call. Both ends being containers gives two Flows. Counts are deltas since the last Flow of this side, scaled by
+// Flow is one side of one connection, seen from one container. Container is never nil. What a Sink gets is valid only during the call. Both ends being containers gives two Flows. Counts are deltas since the last Flow of this side, scaled by
 // sampling, and duplicates from other observation points are not in them.
 type Flow struct {
 	Kind      FlowKind
@@ -184,6 +183,7 @@ type Flow struct {
 	Start     int64  // first packet of the connection, ns; late records may move it back before the open is reported, never after
 	Conn      uint64 // id of the connection, equal on both sides, deterministic
 	Container *Container
+	Holder    uint32 // small dense number of the Container while the table knows it, reused afterwards; 0 unknown. No part of any output
 	Local     flow.Addr
 	LocalPort uint16
 	Peer      flow.Addr
@@ -213,8 +213,9 @@ type Name struct {
 	Container *Container
 }
 
-// Sink takes what the Table says, in event-time order within one Advance. baseline.Engine is one.
+// Sink takes what the Table says, in event-time order within one Advance. baseline.Engine is one. Flows come some at a time, 32 at
+// most, so that a sink can load the memory of all before it looks at the first: their cache misses overlap.
 type Sink interface {
-	Flow(*Flow)
+	Flows([]Flow)
 	Name(*Name)
 }

@@ -1,14 +1,37 @@
 package enrich
 
+// speech is what is being said, and to whom.
+type speech struct {
+	out   Sink
+	n     int
+	flows [strideSize]Flow
+}
+
+// flush hands over the flows that have gathered.
+func (s *speech) flush() {
+	if s.n > 0 {
+		s.out.Flows(s.flows[:s.n])
+		s.n = 0
+	}
+}
+
+// next is the place of the next flow.
+func (s *speech) next() *Flow {
+	if s.n == len(s.flows) {
+		s.flush()
+	}
+	s.n++
+	return &s.flows[s.n-1]
+}
+
 // report says an item for each side that has a container.
-func (t *Table) report(c *conn, it *item, out Sink) {
+func (t *Table) report(c *conn, it *item) {
 	if it.kind&Open != 0 {
 		t.orient(c)
 	}
 	for side := range 2 {
 		if c.owner[side] != 0 {
-			t.fill(c, side, it)
-			out.Flow(&t.flow)
+			t.fill(t.speech.next(), c, side, it)
 		}
 	}
 	c.total[0] += c.bytes[0]
@@ -31,7 +54,7 @@ func (t *Table) orient(c *conn) {
 }
 
 // fill makes the Flow of one side.
-func (t *Table) fill(c *conn, side int, it *item) {
+func (t *Table) fill(f *Flow, c *conn, side int, it *item) {
 	m := &t.roster.members[c.owner[side]]
 	o := 1 - side
 	var peer *Container
@@ -46,9 +69,9 @@ func (t *Table) fill(c *conn, side int, it *item) {
 	case o:
 		opener, answered = OpenerRemote, side
 	}
-	f := &t.flow // every field in its place: a literal is made elsewhere and copied
+	// Every field in its place: a literal is made elsewhere and copied.
 	f.Kind, f.Time, f.Start, f.Conn = it.kind, it.time, c.start, it.id
-	f.Container, f.Local, f.LocalPort = m.c, c.ends[side], c.ports[side]
+	f.Container, f.Holder, f.Local, f.LocalPort = m.c, c.owner[side], c.ends[side], c.ports[side]
 	f.Peer, f.PeerPort, f.Proto = c.ends[o], c.ports[o], c.proto
 	f.PeerIs, f.PeerName, f.Opener = peer, m.names.of(c.ends[o], it.time), opener
 	f.Sent, f.Received = c.bytes[side], c.bytes[o]

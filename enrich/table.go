@@ -34,7 +34,7 @@ type Table struct {
 	hits    [16]hit // scratch
 	gave    []leaver
 	sorter  sorter
-	flow    Flow
+	speech  speech
 	stride  [strideSize]look
 	touched int64 // keeps the loads of the first pass
 }

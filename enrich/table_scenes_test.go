@@ -38,7 +38,7 @@ func newRig(change func(*Config)) *rig {
 	return r
 }
 
-func (r *rig) Flow(f *Flow) { r.flows = append(r.flows, *f) }
+func (r *rig) Flows(fs []Flow) { r.flows = append(r.flows, fs...) }
 
 func (r *rig) Name(n *Name) {
 	c := *n
