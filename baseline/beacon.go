@@ -241,7 +241,7 @@ func (b *beacon) Tick(now int64) {
 		}
 		s.due = nextDue(s.count)
 		b.touch(s.set)
-		r := s.fit(b.gaps, &b.work)
+		r := s.fit(b.gaps, b.c.MinLLR, &b.work)
 		b.fits.Inc()
 		if b.periodic(&r) {
 			b.tell(s, &r, now)

@@ -11,7 +11,7 @@ import (
 // It is open addressing with linear probing; the seed is random, so that nobody can choose addresses that collide.
 type seriesIndex struct {
 	seed  [3]uint64
-	slots []indexSlot // a power of two, at most three quarters taken
+	slots []indexSlot // a power of two, at most half taken
 	used  int
 }
 
@@ -56,7 +56,7 @@ func (x *seriesIndex) find(k *keySet, key destKey) *series {
 
 // put makes key lead to s, which knows it.
 func (x *seriesIndex) put(k *keySet, key destKey, s *series) {
-	if 4*x.used >= 3*len(x.slots) {
+	if 2*x.used >= len(x.slots) {
 		x.grow()
 	}
 	hash := x.hash(k.w.index, key)

@@ -22,7 +22,8 @@ type fitting struct {
 
 // fit coalesces the spans at every gap and keeps the likeliest. An interval that overlaps a gap in the input says nothing and is
 // left out, unless that would leave less than half: input that is always incomplete has missed beats, which the model knows.
-func (s *series) fit(gaps []flow.Gap, m *fitting) (best rhythm) {
+// A likelihood ratio below worth need not be exact.
+func (s *series) fit(gaps []flow.Gap, worth float64, m *fitting) (best rhythm) {
 	best.LLR = math.Inf(-1)
 	spans := s.spans[max(0, len(s.spans)-keptSpans):]
 	var before []float64
@@ -32,7 +33,7 @@ func (s *series) fit(gaps []flow.Gap, m *fitting) (best rhythm) {
 			continue // the same beats, and a wider gap never makes them likelier
 		}
 		before = r.intervals
-		r.BeaconFit = FitBeacon(r.intervals, gap, &m.scratch)
+		r.BeaconFit = fitBeacon(r.intervals, gap, fitFloors{leastDeviation, max(worth, best.LLR)}, &m.scratch)
 		if r.LLR > best.LLR {
 			best = r
 		}

@@ -28,7 +28,7 @@ func TestSeriesOrderAndShift(t *testing.T) {
 				s.start(at + shift)
 			}
 			var m fitting
-			f := s.fit(nil, &m)
+			f := s.fit(nil, 2, &m)
 			f.first -= shift
 			f.last -= shift
 			return f
@@ -80,7 +80,7 @@ func TestSeriesSurvivesLongSilence(t *testing.T) {
 		s.start(morning + i*24*hour)
 	}
 	var m fitting
-	if f := s.fit(nil, &m); math.Abs(f.Period-86400) > 1 || len(s.spans) > 50 {
+	if f := s.fit(nil, 2, &m); math.Abs(f.Period-86400) > 1 || len(s.spans) > 50 {
 		t.Errorf("a daily call for 300 days: %d spans, %+v", len(s.spans), f.BeaconFit)
 	}
 	s.start(morning + 2000*24*hour)
@@ -97,15 +97,15 @@ func TestSeriesGapsAreNoEvidence(t *testing.T) {
 		}
 	}
 	var m fitting
-	with := s.fit([]flow.Gap{{From: morning + 560*sec, To: morning + 1000*sec}}, &m)
-	if without := s.fit(nil, &m); with.LLR <= without.LLR || len(with.intervals) != len(without.intervals)-1 {
+	with := s.fit([]flow.Gap{{From: morning + 560*sec, To: morning + 1000*sec}}, 2, &m)
+	if without := s.fit(nil, 2, &m); with.LLR <= without.LLR || len(with.intervals) != len(without.intervals)-1 {
 		t.Errorf("LLR %v from %d intervals knowing the gap, %v from %d not knowing", with.LLR, len(with.intervals), without.LLR, len(without.intervals))
 	}
 	var lossy []flow.Gap
 	for i := range int64(40) {
 		lossy = append(lossy, flow.Gap{From: morning + i*60*sec + 1, To: morning + i*60*sec + 2})
 	}
-	if f := s.fit(lossy, &m); len(f.intervals) != 32 {
+	if f := s.fit(lossy, 2, &m); len(f.intervals) != 32 {
 		t.Errorf("%d of 32 intervals left where every one has a gap", len(f.intervals))
 	}
 }

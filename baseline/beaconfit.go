@@ -32,10 +32,15 @@ type Scratch struct {
 	density [maxMissed][maxIntervals]float64
 }
 
-// fitFloors are the absolute times in the model, in seconds. They are fields so that a test can scale time.
-type fitFloors struct{ sd float64 }
+// fitFloors bounds the model and the work.
+type fitFloors struct {
+	sd    float64 // s, least standard deviation: the absolute time in the model, a field so that a test can scale time
+	worth float64 // a likelihood ratio below this is of no use to the caller: what will not reach it is given up early
+}
 
 const (
+	leastDeviation = .02 // s, of a sleep: timers and networks are not better
+
 	fitRounds = 12
 	minRounds = 3
 	fitStarts = 3
@@ -62,7 +67,7 @@ const (
 // Implant sleeps are renewal processes: their phase wanders, so spectra see little. The likelihood of the intervals does not care.
 // Time support keeps bursts out: the periodic part must explain the elapsed time, not merely most of the intervals.
 func FitBeacon(intervals []float64, gap float64, s *Scratch) BeaconFit {
-	return fitBeacon(intervals, gap, fitFloors{sd: .02}, s)
+	return fitBeacon(intervals, gap, fitFloors{sd: leastDeviation, worth: math.Inf(-1)}, s)
 }
 
 func fitBeacon(d []float64, gap float64, floors fitFloors, s *Scratch) BeaconFit {
@@ -92,13 +97,14 @@ func fitBeacon(d []float64, gap float64, floors fitFloors, s *Scratch) BeaconFit
 	}
 	ll0 := nullLogLikelihood(s.at[:m], s.times[:m], s.null[:m], n, sum/n)
 
+	penalty := 2*math.Log(n) + truncation(n, sum, gap)
 	best := math.Inf(-1)
 	starts := [fitStarts]float64{denseMedian(sorted), sorted[len(sorted)/2], sorted[len(sorted)/4]}
 	for i, start := range starts {
 		if start <= 0 || slices.ContainsFunc(starts[:i], func(o float64) bool { return math.Abs(o-start) <= alike*start }) {
 			continue
 		}
-		f, ll, ok := s.em(m, n, sum, start, floors, &fit)
+		f, ll, ok := s.em(m, n, sum, start, floors.sd, ll0+max(best, floors.worth+penalty), &fit)
 		if !ok {
 			continue
 		}
@@ -112,7 +118,7 @@ func fitBeacon(d []float64, gap float64, floors fitFloors, s *Scratch) BeaconFit
 			fit = f
 		}
 	}
-	fit.LLR = best - 2*math.Log(n) - truncation(n, sum, gap)
+	fit.LLR = best - penalty
 	return fit
 }
 
@@ -179,6 +185,7 @@ var (
 // The generalised normal of shape 4 with standard deviation 1: flatTop exp(-z⁴/flatWide), where flatWide = (Γ(1/4)/Γ(3/4))²
 // and flatTop = 2/(√(Γ(1/4)/Γ(3/4)) Γ(1/4)).
 const (
+	flatGain = .1765 // nats: ln √(2πe) - ln √12, a uniform density against a bell of the same variance
 	flatTop  = .320701
 	flatWide = 8.753758
 )
@@ -190,8 +197,9 @@ type component struct {
 }
 
 // em fits the mixture to the m different intervals from one start by expectation maximisation. The likelihood and the time share it
-// returns are those of the last round's parameters. It gives up when it comes to where found has been.
-func (s *Scratch) em(m int, n, sum, start float64, floors fitFloors, found *BeaconFit) (fit BeaconFit, ll float64, ok bool) {
+// returns are those of the last round's parameters. It gives up when it comes to where found has been, and when the likelihood will
+// not reach need even if the rounds to come gain twice what this one did and a flat top all it can.
+func (s *Scratch) em(m int, n, sum, start, leastSD, need float64, found *BeaconFit) (fit BeaconFit, ll float64, ok bool) {
 	period, sd, eps, miss := start, .2*start, .15, .1
 	var room [maxMissed]component
 	multiples := room[:]
@@ -218,6 +226,9 @@ func (s *Scratch) em(m int, n, sum, start float64, floors fitFloors, found *Beac
 		ll = logProduct(s.total[:m], s.times[:m])
 		gain := ll - before
 		before = ll
+		if round > 2 && ll+2*gain*float64(fitRounds-round)+flatGain*n < need {
+			return fit, ll, false
+		}
 		if last {
 			ll = max(ll, s.flatTopped(m, &multiples[0], flat))
 		}
@@ -239,7 +250,7 @@ func (s *Scratch) em(m int, n, sum, start float64, floors fitFloors, found *Beac
 			return fit, ll, true
 		}
 		period = weighted / weight
-		sd = min(max(math.Sqrt(spread/weight), max(floors.sd, .003*period)), max(.35*period, floors.sd))
+		sd = min(max(math.Sqrt(spread/weight), max(leastSD, .003*period)), max(.35*period, leastSD))
 		eps = min(max(1-weight/n, .01), .6)
 		miss = min(max(1-weight/steps, .005), .6)
 		last = round > minRounds && gain < settled

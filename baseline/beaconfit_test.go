@@ -75,13 +75,13 @@ func TestFitBeaconScale(t *testing.T) {
 		if len(d) < minFit {
 			continue
 		}
-		want := fitBeacon(d, 2, fitFloors{sd: .02}, &s)
+		want := fitBeacon(d, 2, fitFloors{.02, math.Inf(-1)}, &s)
 		for _, scale := range []float64{.125, 3, 60} {
 			e := slices.Clone(d)
 			for i := range e {
 				e[i] *= scale
 			}
-			got := fitBeacon(e, 2*scale, fitFloors{sd: .02 * scale}, &s)
+			got := fitBeacon(e, 2*scale, fitFloors{.02 * scale, math.Inf(-1)}, &s)
 			if math.Abs(got.LLR-want.LLR) > 1e-6 || math.Abs(got.Period/want.Period-scale) > 1e-6*scale {
 				t.Errorf("%s stretched by %v: LLR %v instead of %v, period %v instead of %v", k.name, scale, got.LLR, want.LLR, got.Period, scale*want.Period)
 			}
@@ -167,4 +167,38 @@ func BenchmarkCV(b *testing.B) {
 		sink += math.Sqrt(squares/float64(len(d))) / mean
 	}
 	_ = sink
+}
+
+// Giving up early is an economy: over the whole benchmark it changes hardly an answer that counts, and invents none.
+func TestGivingUpEarlyLosesLittle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the benchmark from five seeds")
+	}
+	var s Scratch
+	least := fitFloors{leastDeviation, 6}
+	given, lost, count := 0, 0, 0
+	for seed := range uint64(5) {
+		for _, w := range gridWindows {
+			for _, k := range grid(w, seed) {
+				for _, g := range beaconGaps {
+					d := coalesced(k.starts, g)
+					full, brief := FitBeacon(d, g, &s), fitBeacon(d, g, least, &s)
+					switch {
+					case full.LLR >= least.worth:
+						count++
+						if brief != full {
+							lost++
+						}
+					case brief.LLR >= least.worth:
+						t.Errorf("%s: %v, want less than %v", k.name, brief.LLR, least.worth)
+					case brief != full:
+						given++
+					}
+				}
+			}
+		}
+	}
+	if t.Logf("%d given up, %d of %d answers changed", given, lost, count); given < 1000 || lost*5000 > count {
+		t.Errorf("%d given up, %d of %d answers changed", given, lost, count)
+	}
 }

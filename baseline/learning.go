@@ -88,7 +88,7 @@ type learning struct {
 	looked     int64       // minute of the last tick
 	free       []int
 	memo       map[*enrich.Container]*workload
-	holders    []holder // by enrich.Flow.Holder
+	holders    []holder    // by enrich.Flow.Holder
 	queue      []*workload // dirty, oldest change first
 	gone       []string    // forgotten since the last Dirty
 	forgetters []forgetter

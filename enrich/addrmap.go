@@ -34,6 +34,14 @@ func (m *addrMap) get(a flow.Addr) (uint32, bool) {
 	}
 }
 
+// home is what stands where an address would be: mostly it, or nothing. It is for loading memory ahead.
+func (m *addrMap) home(a flow.Addr) addrSlot {
+	if len(m.slots) == 0 {
+		return addrSlot{}
+	}
+	return m.slots[hashAddr(a)&uint64(len(m.slots)-1)]
+}
+
 func (m *addrMap) put(a flow.Addr, v uint32) {
 	if a.IsZero() {
 		return

@@ -47,6 +47,9 @@ func (t *Table) Advance(now int64, out Sink) {
 	t.items = t.sorter.sort(t.items)
 	t.speech.out = out
 	for i := range t.items {
+		if i%strideSize == 0 {
+			t.touchOwners(t.items[i:min(i+strideSize, len(t.items))])
+		}
 		switch it := &t.items[i]; it.shard {
 		case shardNames:
 			t.speech.flush()
@@ -58,7 +61,7 @@ func (t *Table) Advance(now int64, out Sink) {
 			s := t.shards[it.shard]
 			c := s.conn(it.conn)
 			t.report(c, it)
-			if it.kind&(Open|Close) == Close {
+			if it.kind&Close != 0 && c.bits&bitRipe != 0 {
 				t.gave = append(t.gave, leaver{conn: it.conn, shard: it.shard})
 			}
 		}
@@ -72,6 +75,20 @@ func (t *Table) Advance(now int64, out Sink) {
 	}
 	t.count.flush()
 	t.count.gauges(t)
+}
+
+// touchOwners loads what is known of the containers that items are about.
+func (t *Table) touchOwners(items []item) {
+	sum := t.touched
+	for i := range items {
+		if it := &items[i]; it.shard < shardNames {
+			for _, o := range t.shards[it.shard].conn(it.conn).owner {
+				m := &t.roster.members[o]
+				sum += int64(m.partition) + int64(m.listens[0])
+			}
+		}
+	}
+	t.touched = sum
 }
 
 // say makes an item of a conn.
@@ -128,9 +145,18 @@ func (t *Table) lookPending(s *shard, n uint8, i uint32, c *conn) {
 		s.at(i, s.second+nobodySeconds)
 		return
 	}
+	half := c.halfDone()
+	if end := c.last + halfDone; half && t.now <= end {
+		s.at(i, uint32(end/second)+1)
+		return
+	}
 	c.reported = s.second
 	c.state = connOpen
 	switch {
+	case half:
+		c.state = connClosed
+		c.bits |= bitRipe
+		t.say(c, n, i, Open|Close)
 	case c.bits&bitDetached != 0 || c.bits&bitEnded != 0 && c.last-c.start < briefly && c.evidence[0]&c.evidence[1]&sawAny != 0:
 		c.state = connClosed
 		t.say(c, n, i, Open|Close)
@@ -150,6 +176,7 @@ func (t *Table) lookOpen(s *shard, n uint8, i uint32, c *conn) {
 	switch {
 	case c.bits&bitRipe != 0 || t.now-c.last > idle:
 		c.state = connClosed
+		c.bits |= bitRipe
 		t.say(c, n, i, Close)
 	case c.bits&bitEnded != 0:
 		c.bits |= bitRipe
@@ -167,7 +194,6 @@ func (t *Table) lookOpen(s *shard, n uint8, i uint32, c *conn) {
 // next is the second at which an open conn is looked at again: when it will be over, but at least once a minute. One with nothing to
 // say, whose exporter is not expected to speak of it for minutes, is left alone longer.
 func (t *Table) next(s *shard, c *conn, dirty bool) uint32 {
-	c.phase = uint8(s.second % minute)
 	wait := uint32(minute)
 	if !dirty && t.exporter.list[c.exporter].longest > 2*minute*second {
 		wait = quiet
@@ -176,9 +202,10 @@ func (t *Table) next(s *shard, c *conn, dirty bool) uint32 {
 	return min(s.second+wait, max(end, s.second+t.linger())) // late exports deserve the linger too
 }
 
-// wake brings the next look at an open conn forward, now that it has something to say, to the second of a look every minute.
+// wake brings the next look at an open conn forward, now that it has something to say: to the next second, while its memory is warm,
+// but not within a minute of the last report.
 func (t *Table) wake(s *shard, i uint32, c *conn) {
-	if at := s.second + minute - (s.second+minute-uint32(c.phase))%minute; at < c.due {
+	if at := max(c.reported+minute, s.second+1); at < c.due {
 		s.at(i, at)
 	}
 }

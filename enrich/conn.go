@@ -30,7 +30,6 @@ type conn struct {
 	observer [2]uint32 // the observation point that counts
 	evidence [2]uint8  // see saw…
 	firm     bool      // a later end cannot change the verdict
-	phase    uint8     // second of the minute in which updates are due
 	checked  uint32    // state of the index when the verdict was reached
 
 	start   int64     // first packet; stands still once the open is reported

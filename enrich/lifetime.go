@@ -38,7 +38,7 @@ func (t *Table) passed(c *conn, r *flow.Record) bool {
 func (t *Table) detach(s *shard, i uint32, c *conn, h uint64) {
 	s.remove(h, i)
 	c.bits |= bitDetached | bitEnded | bitRipe
-	if c.state != connPending {
+	if c.state != connPending || c.due > s.second+1 {
 		s.at(i, s.second+1)
 	}
 }
@@ -56,7 +56,7 @@ func (t *Table) finish(s *shard, i uint32, c *conn, r *flow.Record, d int) {
 		return // exporters call a silence of 15 s an end
 	}
 	c.bits |= bitEnded
-	if c.state == connOpen {
+	if c.state == connOpen || c.due > s.second+1 {
 		s.at(i, s.second+1)
 	}
 }
@@ -83,6 +83,12 @@ func (t *Table) cut(c *conn, r *flow.Record) {
 
 // halfDone is the most silence that a TCP connection survives after one side's FIN: exporters often show one direction only.
 const halfDone = 20 * second
+
+// halfDone says that an exporter showed one side's FIN and whole slices only. The other side's word is waited for, so that most such
+// connections are reported once, with their end, not twice.
+func (c *conn) halfDone() bool {
+	return c.proto == flow.TCP && c.bits&(bitPackets|bitCut|bitEnded|bitDetached) == 0 && (c.tcp[0]|c.tcp[1])&flow.FIN != 0
+}
 
 // idle is the silence in ns after which a conn is over.
 func (t *Table) idle(c *conn) int64 {

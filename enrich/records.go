@@ -37,6 +37,7 @@ func (t *Table) Records(rs []flow.Record) {
 func (t *Table) records(rs []flow.Record) {
 	var sum int64
 	var hint [strideSize]uint32
+	var holders [2 * strideSize]uint32
 	for i := range rs {
 		r, l := &rs[i], &t.stride[i]
 		l.sp, l.dp = tuplePorts(r)
@@ -51,14 +52,22 @@ func (t *Table) records(rs []flow.Record) {
 	for i := range rs {
 		s := t.shards[t.stride[i].shard]
 		at := hint[i]
-		if at == 0 && fresh < len(s.free) { // a new one: touch what it will get
-			fresh++
-			at = s.free[len(s.free)-fresh]
+		if at == 0 { // a new one: touch what it will get, and who holds its addresses
+			if fresh < len(s.free) {
+				fresh++
+				at = s.free[len(s.free)-fresh]
+			}
+			holders[2*i], holders[2*i+1] = t.index.at.home(rs[i].Src).v, t.index.at.home(rs[i].Dst).v
 		}
 		c := s.conn(at)
 		sum += c.last + int64(c.checked)
 		if hint[i] == 0 {
 			sum += c.start
+		}
+	}
+	for _, v := range holders[:2*len(rs)] {
+		if int(v) < len(t.index.sole) {
+			sum += t.index.sole[v].from
 		}
 	}
 	t.touched = sum

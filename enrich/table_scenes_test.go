@@ -246,9 +246,9 @@ func TestUpdatesAreOncePerMinute(t *testing.T) {
 }
 
 // A connection of an exporter with a long active timeout is left alone until it would be over; what comes meanwhile is told in the
-// second in which it would have been told had there been a look every minute.
+// next second, as the last report is more than a minute old.
 func TestQuietConnectionsAreLeftAlone(t *testing.T) {
-	for s, want := range map[int64]int{600: 1, 660: 1, 661: 2, 1116: 2, 1117: 3} {
+	for s, want := range map[int64]int{600: 1, 610: 1, 611: 2, 1116: 2, 1117: 3} {
 		r := newRig(nil)
 		r.connect("web", "172.18.0.5", t0-second)
 		r.run(t0 + 300*second)
@@ -266,6 +266,30 @@ func TestQuietConnectionsAreLeftAlone(t *testing.T) {
 			t.Errorf("%d flows by second %d, want %d", len(r.flows), s, want)
 		}
 	}
+}
+
+// An exporter that shows one direction, or the other one later: one report with the end, as soon as both have ended, else after the
+// silence that ends a connection of which half is done.
+func TestHalfDoneIsReportedOnce(t *testing.T) {
+	r := newRig(nil)
+	r.connect("web", "172.18.0.5", t0-second)
+	r.run(t0 + 2*second)
+	r.Records([]flow.Record{slice(outTuple, 0, 1, 10, done)})
+	r.run(t0 + 20*second)
+	r.want(t)
+	r.Records([]flow.Record{slice(backTuple, 0, 1.5, 20, done)})
+	r.run(t0 + 21*second)
+	r.want(t, "0 open+close web 172.18.0.5:40000>203.0.113.9:443/6 local sent 10/10 got 20/20 ip exact")
+	r.flows = nil
+	r.Records([]flow.Record{slice(outTuple, 20, 21, 10, done)})
+	r.run(t0 + 41*second)
+	r.want(t)
+	r.run(t0 + 42*second)
+	r.want(t, "20 open+close web 172.18.0.5:40000>203.0.113.9:443/6 local sent 10/10 got 0/0 ip exact noreply")
+	if r.shards[0].live != 0 {
+		t.Errorf("%d connections are kept", r.shards[0].live)
+	}
+	r.conserved(t)
 }
 
 // What comes in the linger does not cut it short, whatever the second.
@@ -391,9 +415,9 @@ func TestAddressReuseWithLateFlows(t *testing.T) {
 	r.Records(rs)
 	r.run(t0 + 61*second)
 	r.want(t,
-		"0.6 open one 172.18.0.5:40000>203.0.113.9:443/6 local sent 100/100 got 0/0 ip exact noreply",
-		"2.6 open two 172.18.0.5:40001>203.0.113.9:443/6 local sent 100/100 got 0/0 ip exact noreply",
-		"4.6 open three 172.18.0.5:40002>203.0.113.9:443/6 local sent 100/100 got 0/0 ip exact noreply",
+		"0.6 open+close one 172.18.0.5:40000>203.0.113.9:443/6 local sent 100/100 got 0/0 ip exact noreply",
+		"2.6 open+close two 172.18.0.5:40001>203.0.113.9:443/6 local sent 100/100 got 0/0 ip exact noreply",
+		"4.6 open+close three 172.18.0.5:40002>203.0.113.9:443/6 local sent 100/100 got 0/0 ip exact noreply",
 	)
 }
 
