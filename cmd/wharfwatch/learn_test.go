@@ -62,8 +62,8 @@ func TestLearn(t *testing.T) {
 	var said struct {
 		Bytes float64 `json:"bytes"`
 	}
-	if err := json.Unmarshal(f.Evidence, &said); err != nil || said.Bytes < 8e8 || said.Bytes > 8.1e8 {
-		t.Errorf("the first bin holds four slices of 200 MB and is told as %s", f.Evidence)
+	if err := json.Unmarshal(f.Evidence, &said); err != nil || said.Bytes < 10e8 || said.Bytes > 10.1e8 {
+		t.Errorf("the first bin holds five slices of 200 MB and is told as %s", f.Evidence)
 	}
 	if again, _ := c.run(0, "replay", "--inventory", inventory, today); again != out {
 		t.Error("replay with --data-dir has changed what it is judged by")
