@@ -82,7 +82,7 @@ type beacon struct {
 	Nop
 	c         Beacon
 	env       *env
-	site      []netip.Prefix
+	site      []flow.Prefix
 	sets      []*keySet // by workload index
 	index     *seriesIndex
 	dirty     []*keySet // changed, oldest change first
@@ -110,7 +110,7 @@ type beacon struct {
 func newBeacon(c Beacon, env *env) *beacon {
 	set := env.set
 	b := &beacon{
-		c: c, env: env, known: newPrevalence(2*c.MaxKeys, set), index: newSeriesIndex(),
+		c: c, env: env, site: prefixes(c.SiteNetworks...), known: newPrevalence(2*c.MaxKeys, set), index: newSeriesIndex(),
 		keysGauge:      set.NewGauge(`wharfwatch_baseline_keys{table="beacon"}`, nil),
 		backlog:        set.NewGauge("wharfwatch_baseline_beacon_backlog", nil),
 		admitted:       set.NewCounter(`wharfwatch_baseline_admitted_total{table="beacon"}`),
@@ -122,11 +122,6 @@ func newBeacon(c Beacon, env *env) *beacon {
 	}
 	for _, reason := range []string{"plumbing", "time", "neighbour", "common", "launches", "nightly", "weak", "known", "told"} {
 		b.silenced[reason] = set.NewCounter(fmt.Sprintf("wharfwatch_baseline_beacon_silent_total{reason=%q}", reason))
-	}
-	for _, n := range c.SiteNetworks {
-		if p, err := netip.ParsePrefix(n); err == nil {
-			b.site = append(b.site, p)
-		}
 	}
 	return b
 }

@@ -6,7 +6,7 @@ import (
 
 // find leads a flow whose address is unknown, or known by another name, to its series; nil for a first sighting.
 func (b *beacon) find(k *keySet, s *series, key destKey, f *enrich.Flow) *series {
-	if s == nil && b.classify(f) == plumbing {
+	if s == nil && isPlumbing(f) {
 		return nil
 	}
 	var named *series

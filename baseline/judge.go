@@ -156,41 +156,58 @@ func (b *beacon) rarity(s *series) (callers, active int) {
 
 // classify says what kind of place a flow goes to.
 func (b *beacon) classify(f *enrich.Flow) class {
-	if f.Proto == flow.UDP {
-		switch f.PeerPort {
-		case 53, 67, 68, 137, 138, 546, 547, 1900, 5353, 5355:
-			return plumbing
-		case 123:
-			return timeService
-		}
-	}
-	if f.PeerIs != nil {
-		if akin(f.Container, f.PeerIs) {
-			return neighbour
-		}
-		return stranger
-	}
-	a := f.Peer.Netip()
-	if a.IsMulticast() || a.IsLinkLocalUnicast() || a.IsLoopback() || a.IsUnspecified() || a == broadcast {
+	switch {
+	case isPlumbing(f):
 		return plumbing
-	}
-	if b.public(f.Peer) {
+	case f.Proto == flow.UDP && f.PeerPort == 123:
+		return timeService
+	case f.PeerIs != nil && akin(f.Container, f.PeerIs):
+		return neighbour
+	case f.PeerIs != nil:
+		return stranger
+	case b.public(f.Peer):
 		return outside
 	}
 	return siteAddress
 }
 
-var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+// plumbings are the addresses of name resolution and discovery beside their ports: multicast, link-local, loopback, broadcast.
+var plumbings = prefixes("224.0.0.0/4", "ff00::/8", "169.254.0.0/16", "fe80::/10", "127.0.0.0/8", "::1/128", "255.255.255.255/32",
+	"0.0.0.0/32", "::/128")
 
-// public reports whether an address lies outside the operator's networks.
-func (b *beacon) public(addr flow.Addr) bool {
-	a := addr.Netip()
-	for _, p := range b.site {
-		if p.Contains(a) {
+// isPlumbing reports whether a flow is what keeps the network going. A call to another container is not, but on the ports for it.
+func isPlumbing(f *enrich.Flow) bool {
+	if f.Proto == flow.UDP {
+		switch f.PeerPort {
+		case 53, 67, 68, 137, 138, 546, 547, 1900, 5353, 5355:
+			return true
+		case 123:
 			return false
 		}
 	}
-	return true
+	return f.PeerIs == nil && within(plumbings, f.Peer)
+}
+
+// public reports whether an address lies outside the operator's networks.
+func (b *beacon) public(addr flow.Addr) bool { return !within(b.site, addr) }
+
+func within(nets []flow.Prefix, a flow.Addr) bool {
+	for i := range nets {
+		if nets[i].Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// prefixes converts those that are valid.
+func prefixes(texts ...string) (out []flow.Prefix) {
+	for _, s := range texts {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			out = append(out, flow.PrefixOf(p))
+		}
+	}
+	return out
 }
 
 // akin reports whether two containers belong together: the same project where both have one, else a common network. A regular call

@@ -156,6 +156,18 @@ func (t *Table) record(s *shard, r *flow.Record, l *look) {
 	if (r.TCPFlags&(flow.FIN|flow.RST) != 0 || r.Flags&flow.FlagEnd != 0) && c.bits&bitEnded == 0 {
 		t.finish(s, i, c, r, d)
 	}
+	if c.due == 0 {
+		t.await(s, i, c)
+	}
+}
+
+// await sets the first look at a new connection: when the second of its start is over, or when the rest of it has had its time.
+func (t *Table) await(s *shard, i uint32, c *conn) {
+	at := max(c.start, 0)
+	if c.bits&bitMoved == 0 && c.halfDone() {
+		at = max(c.last, 0) + halfDone
+	}
+	s.at(i, uint32(at/second)+1)
 }
 
 // early takes from a record what matters until the open is reported.
@@ -236,7 +248,6 @@ func (t *Table) begin(s *shard, r *flow.Record, l *look, found bool) (uint32, in
 			return 0, 0
 		}
 	}
-	s.at(i, uint32(max(c.start, 0)/second)+1)
 	return i, d
 }
 

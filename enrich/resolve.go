@@ -173,7 +173,13 @@ func (t *Table) give(c *conn, side int, holder uint32) {
 type networks struct {
 	host    addrMap
 	blocks  addrMap
-	configs []netip.Prefix
+	configs []configured
+}
+
+// configured is a network named in the configuration, with the address that is taken for its gateway's.
+type configured struct {
+	net     flow.Prefix
+	gateway flow.Addr
 }
 
 const maxBlocks = 1 << 16
@@ -195,7 +201,7 @@ func newNetworks(c Addresses) (n networks) {
 	}
 	for _, s := range c.Networks {
 		if p, err := netip.ParsePrefix(s); err == nil {
-			n.configs = append(n.configs, p.Masked())
+			n.configs = append(n.configs, configured{flow.PrefixOf(p), flow.AddrOf(p.Masked().Addr().Next())})
 		}
 	}
 	return n
@@ -235,11 +241,11 @@ func (n *networks) place(a flow.Addr) int {
 		}
 		return placeNetwork
 	}
-	for _, p := range n.configs {
-		if ip := a.Netip(); p.Contains(ip) {
-			if ip == p.Addr().Next() {
-				return placeGateway
-			}
+	for i := range n.configs {
+		switch c := &n.configs[i]; {
+		case a == c.gateway:
+			return placeGateway
+		case c.net.Contains(a):
 			return placeNetwork
 		}
 	}
