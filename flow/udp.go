@@ -106,9 +106,10 @@ func (c *Collector) Close() (err error) {
 // Run receives until ctx ends. It returns within 250 ms of that, and closes the sockets. emit is called by one worker at a time.
 func (c *Collector) Run(ctx context.Context, emit func(*Batch)) error {
 	c.running.Store(true)
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var one sync.Mutex // in emit
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var one sync.Mutex // in emit and in failed
+	var failed error
 	var all sync.WaitGroup
 	for _, w := range c.workers {
 		all.Go(func() {
@@ -118,7 +119,10 @@ func (c *Collector) Run(ctx context.Context, emit func(*Batch)) error {
 				emit(b)
 			})
 			if err != nil {
-				cancel(fmt.Errorf("receive %s on udp %s: %w", c.kind, c.name, err))
+				one.Lock()
+				failed = fmt.Errorf("receive %s on udp %s: %w", c.kind, c.name, err)
+				one.Unlock()
+				cancel()
 			}
 		})
 	}
@@ -129,10 +133,7 @@ func (c *Collector) Run(ctx context.Context, emit func(*Batch)) error {
 		go c.keeper.run(done)
 	}
 	all.Wait()
-	if err := context.Cause(ctx); err != nil && err != ctx.Err() {
-		return err
-	}
-	return nil
+	return failed
 }
 
 // udpAddress reads ":2055", "192.0.2.1:2055", "[::1]:2055" and names; port 0 lets the kernel choose.
