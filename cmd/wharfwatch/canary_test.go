@@ -59,7 +59,7 @@ tokne: canary
 		say(0, "notify", "preview", name, "-c", config)
 		say(1, "notify", "test", name, "-c", config)
 	}
-	say(1, "doctor", "-c", config, "--set", "flow.netflow=127.0.0.1:0", "--set", "console.listen=1.1.1.1:1")
+	say(1, "doctor", "-c", config, "--set", "flow.netflow=127.0.0.1:0", "--set", "flow.sflow=off", "--set", "console.listen=1.1.1.1:1")
 	say(2, "config", "check", config, "--set", "alerts.slack.0.webhook_ur=https://canary", "--set", "alerts.pagerduty.0.routing_key=canary")
 	if !strings.Contains(said.String(), "team") || !strings.Contains(said.String(), "********") {
 		t.Errorf("the commands said too little to prove anything:\n%s", said.String())

@@ -317,7 +317,7 @@ func TestLocked(t *testing.T) {
 
 func TestDoctor(t *testing.T) {
 	c := monitored(t)
-	out, _ := c.run(0, "doctor", "--set", "flow.interfaces=off", "--set", "flow.netflow=127.0.0.1:0", "--set", "enrich.docker=off")
+	out, _ := c.run(0, "doctor", "--set", "flow.interfaces=off", "--set", "flow.netflow=127.0.0.1:0", "--set", "flow.sflow=off", "--set", "enrich.docker=off")
 	c.contains(out, "STATE", "configuration", "data directory", "answers on", "netflow:192.0.2.1/0", "no template yet", "receivers", "nobody is told")
 
 	alone := &cli{t: t, data: t.TempDir()}
@@ -325,7 +325,7 @@ func TestDoctor(t *testing.T) {
 	if err := os.WriteFile(config, []byte("enrich:\n  docker:\n    - name: local\n      host: unix:///nonexistent/docker.sock\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, _ = alone.run(1, "doctor", "-c", config, "--set", "flow.interfaces=off", "--set", "flow.netflow=127.0.0.1:0", "--set", "console.listen=off", "-o", "json")
+	out, _ = alone.run(1, "doctor", "-c", config, "--set", "flow.interfaces=off", "--set", "flow.netflow=127.0.0.1:0", "--set", "flow.sflow=off", "--set", "console.listen=off", "-o", "json")
 	var checks []console.Check
 	if err := json.Unmarshal([]byte(out), &checks); err != nil {
 		t.Fatal(err)
