@@ -230,5 +230,7 @@ func (t *Table) sweep(now int64) {
 		keep = max(keep, 2*t.exporter.list[i].longest+minute*second)
 	}
 	t.index.prune(now - keep)
+	t.tracks.prune(now - keep)
+	t.ports.prune(now - keep)
 	t.roster.bury(now-keep, func(m *member) { t.names.kept -= len(m.names.ring) })
 }

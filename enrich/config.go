@@ -10,9 +10,16 @@ import (
 type Config struct {
 	Docker      []EngineConfig `yaml:"docker"`
 	Inventory   string         `yaml:"inventory"` // file with what docker inspect printed: containers of hosts without an engine to ask
+	Conntrack   Conntrack      `yaml:"conntrack"`
 	Connections Connections    `yaml:"connections"`
 	Addresses   Addresses      `yaml:"addresses"`
 	Names       Names          `yaml:"names"`
+}
+
+// Conntrack says what is asked of the kernels of the engines' hosts, on this machine only. It needs CAP_NET_ADMIN.
+type Conntrack struct {
+	Mode    string `yaml:"mode"`    // "auto": translations and sockets are followed where that is possible; "off": never
+	Entries int    `yaml:"entries"` // connections remembered, some 150 bytes each, allocated as they are needed
 }
 
 // Connections bounds and times the connection table. All durations are event time.
@@ -49,7 +56,8 @@ type Names struct {
 // Default is what runs without a configuration file.
 func Default() Config {
 	return Config{
-		Docker: []EngineConfig{DefaultEngine()},
+		Docker:    []EngineConfig{DefaultEngine()},
+		Conntrack: Conntrack{Mode: "auto", Entries: 1 << 18},
 		Connections: Connections{
 			Max: 1_000_000, ContainerShare: .25, Shards: 1,
 			TCPIdle: 5 * time.Minute, UDPIdle: time.Minute, OtherIdle: time.Minute, ExportedIdle: 2 * time.Minute,
@@ -83,6 +91,10 @@ func (c Config) Validate(report func(path, message string)) {
 		}
 		names[e.Name] = true
 	}
+	if m := c.Conntrack.Mode; m != "auto" && m != "off" {
+		report("conntrack.mode", fmt.Sprintf("%q is neither auto nor off", m))
+	}
+	number("conntrack.entries", c.Conntrack.Entries, 1024, 1<<26)
 	n := c.Connections
 	number("connections.max", n.Max, 1024, 1<<30)
 	number("connections.shards", n.Shards, 1, 64)

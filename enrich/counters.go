@@ -9,9 +9,9 @@ import (
 // A record is counted in exactly one class, as a duplicate, or waits: records = attributed + unattributed + duplicates + held.
 const (
 	classMethod  = 0  // + Method
-	classReason  = 8  // + Reason
-	classRefused = 15 // the table was full and had nothing to give up
-	classes      = 16
+	classReason  = 16 // + Reason
+	classRefused = 31 // the table was full and had nothing to give up
+	classes      = 32
 )
 
 // classOf is the counter of a conn's records: the better side's method, or why nobody.
@@ -27,7 +27,7 @@ func (c *conn) classOf() uint8 {
 }
 
 // rank orders reasons: the one that is told when the sides differ comes last.
-var rank = [...]ranked{ReasonNone: 0, ReasonExternal: 1, ReasonHost: 2, ReasonGateway: 3, ReasonNotReady: 4, ReasonNoEngine: 5}
+var rank = [...]ranked{ReasonNone: 0, ReasonExternal: 1, ReasonHost: 2, ReasonGateway: 3, ReasonNoNATEntry: 4, ReasonShortSocket: 5, ReasonGap: 6, ReasonNotReady: 7, ReasonNoEngine: 8}
 
 type ranked uint8
 
@@ -43,6 +43,7 @@ func (r ranked) reason() Reason {
 // counters are plain numbers on the hot path; flush adds what is new to the metrics.
 type counters struct {
 	records, duplicates, late, takeovers, connections, evicted, unreported uint64
+	tracks                                                                 uint64
 	events, names, namesNobody, namesDropped, namesForgotten               uint64
 	class                                                                  [classes]uint64
 
@@ -89,6 +90,10 @@ func (c *counters) register(set *metrics.Set, t *Table) {
 	add(&c.evicted, "wharfwatch_connections_evicted_total")
 	add(&c.unreported, "wharfwatch_connections_evicted_unreported_total")
 	add(&c.events, "wharfwatch_enrich_events_total")
+	add(&c.tracks, "wharfwatch_tracks_total")
+	add(&t.tracks.evicted, "wharfwatch_tracks_evicted_total")
+	add(&t.tracks.refused, "wharfwatch_tracks_refused_total")
+	add(&t.ports.evicted, "wharfwatch_ports_refused_total")
 	add(&c.names, "wharfwatch_names_total")
 	add(&c.namesNobody, "wharfwatch_names_unattributed_total")
 	add(&c.namesDropped, "wharfwatch_names_dropped_total")

@@ -22,6 +22,9 @@ type EngineConfig struct {
 	// Sources are the flow sources that see this engine's networks, as path.Match patterns over Batch.Source
 	// ("netflow:192.0.2.1/*", "capture:docker0"); empty means every source. Two engines may both have a 172.17.0.2.
 	Sources []string `yaml:"sources"`
+	// Namespace is the network namespace of the engine's host as a path (/run/netns/lab, /proc/7/ns/net); "" is our own. Another
+	// one needs CAP_SYS_ADMIN.
+	Namespace string `yaml:"namespace"`
 }
 
 const defaultDockerHost = "unix:///var/run/docker.sock"
@@ -76,6 +79,9 @@ const nameBytes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 func (c EngineConfig) Endpoint() string {
 	return cmp.Or(c.Host, os.Getenv("DOCKER_HOST"), defaultDockerHost)
 }
+
+// Local says that the engine runs on this machine, whose kernel can be asked.
+func (c EngineConfig) Local() bool { return strings.HasPrefix(c.Endpoint(), "unix:") }
 
 func (c EngineConfig) tlsDir() string {
 	if c.TLSDir == "" && c.Host == "" && os.Getenv("DOCKER_HOST") != "" {

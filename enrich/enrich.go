@@ -116,18 +116,20 @@ type Binding struct {
 	MAC       string      `json:"mac,omitempty"`
 }
 
-// Method says how a side of a connection was attributed (attribution.md 5).
+// Method says how a side of a connection was attributed.
 type Method uint8
 
-// The methods in use so far. The NAT, socket and shared-namespace tiers add theirs behind these.
+// The methods.
 const (
-	MethodNone   Method = iota
-	MethodIP            // one holder of the address over the whole interval
-	MethodReused        // several holders over the interval: the one with most overlap
-	MethodNAT
-	MethodSocket
-	MethodListener
-	MethodPort
+	MethodNone         Method = iota
+	MethodIP                  // one holder of the address over the whole interval
+	MethodReused              // several holders over the interval: the one with most overlap
+	MethodNAT                 // the host's translation of this very connection
+	MethodSocket              // the host's socket of this very connection
+	MethodListener            // a socket of the host that listened at this port
+	MethodPort                // a published port
+	MethodSharedNetns         // the owner of a namespace that several containers share: any of them
+	MethodSharedSocket        // the socket in that namespace
 )
 
 // Confidence of an attribution. Baselines learn from High and better only.
@@ -147,12 +149,15 @@ type Reason uint8
 
 // The reasons.
 const (
-	ReasonNone     Reason = iota
-	ReasonExternal        // not an address of any known container network
-	ReasonNoEngine        // no engine has been heard yet
-	ReasonNotReady        // a container network's address that nobody held; the hold ran out
-	ReasonGateway         // a bridge gateway: docker-proxy or the host itself
-	ReasonHost            // the host's own address
+	ReasonNone        Reason = iota
+	ReasonExternal           // not an address of any known container network
+	ReasonNoEngine           // no engine has been heard yet
+	ReasonNotReady           // a container network's address that nobody held; the hold ran out
+	ReasonGateway            // a bridge gateway: docker-proxy or the host itself
+	ReasonHost               // the host itself, talking to itself
+	ReasonNoNATEntry         // an address of the host, and nothing says which container or process is behind it
+	ReasonShortSocket        // a socket of the host that was gone before it could be asked for
+	ReasonGap                // the kernel's events were lost around that time
 )
 
 // FlowKind is a set of bits: a short connection may open and close in one Flow.

@@ -68,7 +68,11 @@ var because = map[Reason]string{
 	ReasonNoEngine: "no engine has been heard yet",
 	ReasonNotReady: "it belongs to a container network, but nobody held it then",
 	ReasonGateway:  "it is the bridge of a container network: docker-proxy or the host itself",
-	ReasonHost:     "it is an address of the host",
+	ReasonHost:     "it is the host, talking to itself",
+
+	ReasonNoNATEntry:  "it is an address of the host, and nothing tells whose traffic it was",
+	ReasonShortSocket: "it is an address of the host, and the socket was gone before its owner could be asked for",
+	ReasonGap:         "it is an address of the host, and what its kernel told was lost around then",
 }
 
 // then counts the different containers that held the address at the asked time.

@@ -17,7 +17,7 @@ func (t *Table) another(c *conn, r *flow.Record, d int, gap int64) bool {
 	if gap > t.idle(c) {
 		return true
 	}
-	return gap > second && c.state >= connOpen && c.checked != t.index.moved && t.passed(c, r)
+	return gap > second && c.state >= connOpen && (c.checked != t.index.moved || c.tracked()) && t.passed(c, r)
 }
 
 // passed says that one of a conn's addresses has another holder by the time of a record.
@@ -26,7 +26,7 @@ func (t *Table) passed(c *conn, r *flow.Record) bool {
 		if owner == 0 {
 			continue
 		}
-		if v := t.resolve(query{c.ends[side], r.First, r.Last, c.exporter}); v.confidence == Exact && v.holder != owner {
+		if v := t.resolve(c.query(side, r.First, r.Last)); v.confidence == Exact && v.holder != owner {
 			return true
 		}
 	}

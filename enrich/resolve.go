@@ -6,11 +6,22 @@ import (
 	"github.com/wharfwatch/wharfwatch/flow"
 )
 
-// query asks who had an address over an interval.
+// query asks who had an address over an interval; the other end and the ports matter for addresses of a host.
 type query struct {
-	addr        flow.Addr
-	first, last int64
-	exporter    uint16
+	addr, peer     flow.Addr
+	first, last    int64
+	port, peerPort uint16
+	exporter       uint16
+	proto          uint8
+	engine         uint8 // 1 + the only engine that is meant, 0 any
+}
+
+// query asks for a side of a conn over an interval.
+func (c *conn) query(side int, first, last int64) query {
+	return query{
+		addr: c.ends[side], peer: c.ends[1-side], port: c.ports[side], peerPort: c.ports[1-side], proto: c.proto,
+		first: first, last: last, exporter: c.exporter,
+	}
 }
 
 // verdict is what is known of one side of a connection.
@@ -32,15 +43,27 @@ const (
 	willBind          // an address of a container network
 )
 
-// resolve asks the tiers in order; the first answer counts. Sockets of shared namespaces, NAT, sockets of the host
-// and published ports take their places between the two that there are. A container with the host's network has no address of its
-// own: its flows end at byLabel with ReasonHost, when the host's addresses are known. Direct calls, because a list of functions would
-// put every query on the heap; by value, so that queries and verdicts stay in registers.
+// resolve asks the tiers in order; the first answer counts: the address index, what the host's kernel told of the connection
+// (translations and sockets), published ports, listeners. Direct calls, because a list of functions would put every query on the heap.
 func (t *Table) resolve(q query) verdict {
 	if v := t.byAddress(q); v.holder != 0 {
 		return v
 	}
-	return t.byLabel(q)
+	place := t.nets.place(q.addr)
+	if place == placeElsewhere {
+		return t.byLabel(q, place)
+	}
+	v := t.byTrack(q, place)
+	if v.holder != 0 || v.reason != ReasonNone {
+		return v
+	}
+	if v := t.byPort(q, place); v.holder != 0 {
+		return v
+	}
+	if v := t.byListener(q, place); v.holder != 0 {
+		return v
+	}
+	return t.byLabel(q, place)
 }
 
 // byAddress asks the index. One holder over the whole interval is exact: first without, then with the tolerance for clocks that
@@ -50,11 +73,11 @@ func (t *Table) byAddress(q query) verdict {
 	if s == nil {
 		return verdict{}
 	}
-	if s.from <= q.first && q.last < s.to && t.sees(q.exporter, s.holder) {
+	if s.from <= q.first && q.last < s.to && t.sees(q, s.holder) {
 		return verdict{holder: s.holder, method: MethodIP, confidence: Exact, ends: s.to != forever}
 	}
 	slack := int64(t.c.Addresses.Tolerance)
-	hits := t.seen(q.exporter, t.index.find(q.addr, q.first, q.last, slack, t.hits[:0]))
+	hits := t.seen(q, t.index.find(q.addr, q.first, q.last, slack, t.hits[:0]))
 	if len(hits) == 0 {
 		return verdict{}
 	}
@@ -88,10 +111,10 @@ func (t *Table) byAddress(q query) verdict {
 }
 
 // seen drops holders that the exporter does not see.
-func (t *Table) seen(x uint16, hits []hit) []hit {
+func (t *Table) seen(q query, hits []hit) []hit {
 	kept := hits[:0]
 	for _, h := range hits {
-		if t.sees(x, h.holder) {
+		if t.sees(q, h.holder) {
 			kept = append(kept, h)
 		}
 	}
@@ -99,26 +122,30 @@ func (t *Table) seen(x uint16, hits []hit) []hit {
 }
 
 // sees says whether an exporter sees the networks of the holder's engine.
-func (t *Table) sees(x uint16, holder uint32) bool {
-	if x < 2 {
+func (t *Table) sees(q query, holder uint32) bool {
+	if q.exporter < 2 && q.engine == 0 {
 		return true
 	}
 	e := t.roster.members[holder].engine
-	return t.exporter.list[x].engines[e/64]&(1<<(e%64)) != 0
+	return (q.engine == 0 || q.engine == e+1) && t.watching(q.exporter, e)
+}
+
+// watching says whether an exporter sees an engine's host and networks.
+func (t *Table) watching(x uint16, engine uint8) bool {
+	return x < 2 || t.exporter.list[x].engines[engine/64]&(1<<(engine%64)) != 0
 }
 
 // byLabel says why there is nobody, and whether that may change.
-func (t *Table) byLabel(q query) (a verdict) {
+func (t *Table) byLabel(q query, place int) (a verdict) {
 	heard, behind := false, false
 	for i := range t.engines {
 		e := &t.engines[i]
 		heard = heard || e.heard
 		behind = behind || e.live && e.progress < q.first
 	}
-	place := t.nets.place(q.addr)
 	switch {
 	case place == placeHost:
-		a.reason = ReasonHost
+		return t.byHost(q)
 	case !heard:
 		a.reason = ReasonNoEngine
 	case place == placeGateway:
@@ -142,7 +169,7 @@ func (t *Table) attribute(c *conn) bool {
 	var wait [2]patience
 	c.firm = true
 	for side := range c.ends {
-		a := t.resolve(query{c.ends[side], c.start, c.last, c.exporter})
+		a := t.resolve(c.query(side, c.start, c.last))
 		t.give(c, side, a.holder)
 		c.firm = c.firm && !a.ends
 		c.how[side], c.sure[side], c.why[side], wait[side] = a.method, a.confidence, a.reason, a.wait
@@ -171,9 +198,10 @@ func (t *Table) give(c *conn, side int, holder uint32) {
 // learned is the /24 (IPv4) or /64 (IPv6) around each address ever bound; Docker fills its networks from below. The first address
 // there is taken for the bridge's unless a container has it. Larger or other networks can be configured.
 type networks struct {
-	host    addrMap
-	blocks  addrMap
-	configs []configured
+	host     addrMap // configured, or told by a kernel
+	blocks   addrMap
+	gateways addrMap // told with bindings: a bridge's own address, which is the host's too
+	configs  []configured
 }
 
 // configured is a network named in the configuration, with the address that is taken for its gateway's.
@@ -222,6 +250,9 @@ func (n *networks) learn(a flow.Addr) {
 }
 
 func (n *networks) place(a flow.Addr) int {
+	if _, ok := n.gateways.get(a); ok {
+		return placeGateway
+	}
 	if _, ok := n.host.get(a); ok {
 		return placeHost
 	}

@@ -9,6 +9,7 @@ import (
 // member is what the table knows of one container. Connections and bindings name it by its slot in the roster.
 type member struct {
 	c         *Container
+	name      string // among the engine's: the id, or what stands for one
 	engine    uint8
 	partition uint8
 	conns     int32 // that name it
@@ -37,8 +38,11 @@ func newRoster(most int) *roster {
 }
 
 // put takes the newest facts of a container and returns its slot, 0 when the roster is full of live ones.
-func (r *roster) put(c *Container, engine uint8) uint32 {
-	id := memberID{c.Engine, c.ID}
+func (r *roster) put(c *Container, engine uint8) uint32 { return r.putAs(c.ID, c, engine) }
+
+// putAs is put for what has no id of its own.
+func (r *roster) putAs(name string, c *Container, engine uint8) uint32 {
+	id := memberID{c.Engine, name}
 	i, ok := r.slots[id]
 	switch {
 	case ok:
@@ -53,7 +57,7 @@ func (r *roster) put(c *Container, engine uint8) uint32 {
 	}
 	m := &r.members[i]
 	if !ok {
-		*m = member{engine: engine}
+		*m = member{engine: engine, name: name}
 		r.slots[id] = i
 	}
 	if m.c == nil || c.Workload != "" {
@@ -70,17 +74,17 @@ func (r *roster) bury(t int64, leave func(*member)) {
 			continue
 		}
 		leave(m)
-		delete(r.slots, memberID{m.c.Engine, m.c.ID})
+		delete(r.slots, memberID{m.c.Engine, m.name})
 		*m = member{}
 		r.free = append(r.free, uint32(i+1))
 	}
 }
 
-// containers lists everything known by engine, name and id.
+// containers lists every container known by engine, name and id.
 func (r *roster) containers() []*Container {
 	var out []*Container
 	for i := range r.members {
-		if c := r.members[i].c; c != nil {
+		if c := r.members[i].c; c != nil && c.ID != "" {
 			out = append(out, c)
 		}
 	}

@@ -20,6 +20,8 @@ type Table struct {
 	roster   *roster
 	index    *IPIndex
 	nets     networks
+	tracks   trackTable
+	ports    portMap
 	engines  []engine
 	names    names
 	exporter exporters
@@ -56,6 +58,8 @@ func newTable(c Config, set *metrics.Set, s seed) *Table {
 	t := &Table{c: c, seed: s, roster: newRoster(c.Addresses.Containers)}
 	t.index = newIPIndex(c.Addresses.PerAddress, c.Addresses.Bindings, func(holder uint32) { t.roster.members[holder].spans-- })
 	t.nets = newNetworks(c.Addresses)
+	t.tracks = newTrackTable(c.Conntrack.Entries, &t.seed)
+	t.ports.drop = func(holder uint32) { t.roster.members[holder].spans-- }
 	t.names = names{c: c.Names}
 	for range c.Connections.Shards {
 		t.shards = append(t.shards, newShard(max(c.Connections.Max/c.Connections.Shards, 64)))
@@ -133,6 +137,7 @@ func (t *Table) Event(e *Event) {
 	case Destroyed:
 		t.ended(i, e.Time, e.Time)
 	}
+	t.publish(i, e)
 }
 
 // bind opens the addresses of a binding.

@@ -552,7 +552,7 @@ func TestReasons(t *testing.T) {
 	f("172.18.0.77:1>203.0.113.2:2", "not-ready")
 	f("10.20.0.1:1>203.0.113.2:2", "proxied")
 	f("10.20.9.1:1>203.0.113.2:2", "not-ready")
-	f("198.51.100.1:1>203.0.113.2:2", "host")
+	f("198.51.100.1:1>203.0.113.2:2", "no-nat-entry")
 	f("127.0.0.1:1>127.0.0.1:2", "host")
 
 	set := metrics.NewSet()
@@ -875,7 +875,7 @@ func TestExplain(t *testing.T) {
 	f("172.18.0.5", 0, -60, `172.18.0.5 was no container at 2026-09-21T14:13:00Z: it belongs to a container network, but nobody held it then; "b" held it last, from 2026-09-21T14:14:11Z`)
 	f("203.0.113.5", 0, 5, `203.0.113.5 was no container at 2026-09-21T14:14:05Z: it belongs to no known container network`)
 	f("198.51.100.1", 8080, 5, `port 8080 of 198.51.100.1 is published by "b" (name:b)`)
-	f("198.51.100.1", 22, 5, `198.51.100.1 was no container at 2026-09-21T14:14:05Z: it is an address of the host`)
+	f("198.51.100.1", 22, 5, `198.51.100.1 was no container at 2026-09-21T14:14:05Z: it is an address of the host, and nothing tells whose traffic it was`)
 	if n := len(r.Explain(ipAddr("172.18.0.5"), 0, t0).Holders); n != 2 {
 		t.Errorf("%d holders, want 2", n)
 	}

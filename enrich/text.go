@@ -3,9 +3,9 @@ package enrich
 import "fmt"
 
 var (
-	methodText     = []string{"none", "ip", "reused", "nat", "socket", "listener", "port"}
+	methodText     = []string{"none", "ip", "reused", "nat", "socket", "listener", "port", "shared-netns", "shared-socket"}
 	confidenceText = []string{"unknown", "low", "medium", "high", "exact"}
-	reasonText     = []string{"none", "external", "no-engine", "not-ready", "proxied", "host"}
+	reasonText     = []string{"none", "external", "no-engine", "not-ready", "proxied", "host", "no-nat-entry", "short-socket", "gap"}
 	openerText     = []string{"unknown", "local", "remote"}
 )
 

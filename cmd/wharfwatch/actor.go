@@ -26,6 +26,7 @@ type actor struct {
 	seed          uint64
 	count         int // of beats, 0 without end
 	bytes, reply  int
+	port          int // of the source, 0 for any
 	delay, linger time.Duration
 
 	random *rand.Rand
@@ -63,6 +64,7 @@ func newActorCommand(g *globals) *cobra.Command {
 		f.IntVar(&a.bytes, "bytes", bytes, "to send in a beat")
 		f.IntVar(&a.reply, "reply", reply, "to ask back in a beat")
 		f.DurationVar(&a.delay, "delay", 0, "before the first beat")
+		f.IntVar(&a.port, "source-port", 0, "0 takes any")
 		f.DurationVar(&a.linger, "linger", 0, "stay after the last beat")
 		_ = c.MarkFlagRequired("to")
 		return c
@@ -169,14 +171,33 @@ func pause(ctx context.Context, d time.Duration) {
 // dial connects, with ctx's deadline on everything that follows.
 func (a *actor) dial(ctx context.Context, network string) (net.Conn, error) {
 	var d net.Dialer
+	if a.port != 0 {
+		d.LocalAddr, d.Control = a.source(network), reuseAddress
+	}
 	c, err := d.DialContext(ctx, network, a.to)
 	if err != nil {
 		return nil, err
 	}
+	if t, ok := c.(*net.TCPConn); ok && a.port != 0 {
+		err = t.SetLinger(0) // a reset, so that the port is free for the next beat
+	}
 	if deadline, ok := ctx.Deadline(); ok {
-		err = c.SetDeadline(deadline)
+		err = errors.Join(err, c.SetDeadline(deadline))
 	}
 	return c, err
+}
+
+func (a *actor) source(network string) net.Addr {
+	if network == "udp" {
+		return &net.UDPAddr{Port: a.port}
+	}
+	return &net.TCPAddr{Port: a.port}
+}
+
+// reuseAddress lets a beat use the port of the one before.
+func reuseAddress(_, _ string, c syscall.RawConn) error {
+	var err error
+	return errors.Join(c.Control(func(fd uintptr) { err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1) }), err)
 }
 
 // exchange opens a connection, sends bytes, reads the reply and closes.

@@ -129,6 +129,23 @@ func engineVersion(ctx context.Context, network, address string) (v dockerVersio
 	return v, nil
 }
 
+// kernelChecks says of each engine on this machine whether its host's connections can be followed.
+func kernelChecks(c enrich.Config) (checks []console.Check) {
+	if c.Conntrack.Mode == off {
+		return []console.Check{{State: "off", What: "connection tracking", Reason: "enrich.conntrack.mode is off"}}
+	}
+	for _, e := range c.Docker {
+		if !e.Local() {
+			checks = append(checks, console.Check{State: "off", What: "connection tracking " + e.Name, Reason: "the engine is elsewhere: flows behind its NAT need a monitor there"})
+			continue
+		}
+		for _, k := range enrich.CheckKernel(e) {
+			checks = append(checks, console.Check{State: k.State, What: k.What + " " + e.Name, Reason: k.Reason, Fix: k.Fix})
+		}
+	}
+	return checks
+}
+
 // captureChecks says whether this process may capture, and which interfaces the patterns name now.
 func captureChecks(c flow.Config) []console.Check {
 	if turnedOff(c.Interfaces) {

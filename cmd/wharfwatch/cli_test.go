@@ -325,7 +325,7 @@ func TestDoctor(t *testing.T) {
 	if err := os.WriteFile(config, []byte("enrich:\n  docker:\n    - name: local\n      host: unix:///nonexistent/docker.sock\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, _ = alone.run(1, "doctor", "-c", config, "--set", "flow.interfaces=off", "--set", "flow.netflow=127.0.0.1:0", "--set", "flow.sflow=off", "--set", "console.listen=off", "-o", "json")
+	out, _ = alone.run(1, "doctor", "-c", config, "--set", "flow.interfaces=off", "--set", "flow.netflow=127.0.0.1:0", "--set", "flow.sflow=off", "--set", "console.listen=off", "--set", "enrich.conntrack.mode=off", "-o", "json")
 	var checks []console.Check
 	if err := json.Unmarshal([]byte(out), &checks); err != nil {
 		t.Fatal(err)
@@ -338,7 +338,7 @@ func TestDoctor(t *testing.T) {
 		}
 	}
 	want := map[string]string{
-		"configuration": "ok", "data directory": got["data directory"], "monitor": "off", "docker local": "fail", "capture": "off",
+		"configuration": "ok", "data directory": got["data directory"], "monitor": "off", "docker local": "fail", "connection tracking": "off", "capture": "off",
 		"receive buffer": got["receive buffer"], "udp 127.0.0.1:0": "ok", "receivers": "warn",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -66,6 +66,7 @@ func (g *globals) examine(ctx context.Context) []console.Check {
 	if len(c.Enrich.Docker) == 0 {
 		checks = append(checks, console.Check{State: "off", What: "docker", Reason: "no engine is configured"})
 	}
+	checks = append(checks, kernelChecks(c.Enrich)...)
 	checks = append(checks, captureChecks(c.Flow)...)
 	checks = append(checks, portChecks(c)...)
 	return append(checks, receiverChecks(ctx, c)...)

@@ -52,6 +52,12 @@ func (e *engine) event(ev *enrich.Event) {
 	e.detectors.Event(ev)
 }
 
+// tracks takes in what a kernel told of its connections.
+func (e *engine) tracks(b *enrich.Tracks) {
+	e.stream.tracks(b)
+	e.table.Tracks(b)
+}
+
 // advance moves event time on, second by second: connections are reported, detectors judge, quiet incidents are resolved. A silence of
 // more than a day (between two files) is crossed in minutes.
 func (e *engine) advance(now int64) {

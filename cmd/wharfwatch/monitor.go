@@ -31,7 +31,7 @@ const (
 func open(ctx context.Context, c *configs.Config, g *globals) (*monitor, error) {
 	m := &monitor{
 		config: c, log: g.logger(c.Log), set: metrics.NewSet(),
-		clock: flow.NewClock(time.Second), batches: make(chan *flow.Batch, 64), events: make(chan enrich.Event, 1024), asks: make(chan func()), watched: make(chan struct{}),
+		clock: flow.NewClock(time.Second), batches: make(chan *flow.Batch, 64), events: make(chan enrich.Event, 1024), kernel: make(chan *enrich.Tracks, 256), asks: make(chan func()), watched: make(chan struct{}),
 	}
 	m.clock.SetLimit(c.Flow.ActiveTimeout() + c.Flow.Slack())
 	var err error
@@ -122,6 +122,7 @@ func (m *monitor) openInputs(g *globals) error {
 	for _, e := range enrich.ScopeEngines(c.Enrich.Docker) {
 		m.engines = append(m.engines, enrich.NewDocker(e, m.set, m.log))
 		m.say(g, "engine", e.Name+" at "+e.Endpoint())
+		m.openKernel(g, e)
 	}
 	if c.Enrich.Inventory == "" {
 		if len(m.sources)+len(m.engines) == 0 {
@@ -134,6 +135,21 @@ func (m *monitor) openInputs(g *globals) error {
 		m.say(g, "engine", fmt.Sprintf("inventory %s: %d containers", c.Enrich.Inventory, n))
 	}
 	return err
+}
+
+// openKernel follows the connections of an engine's host where that is this machine, and says what it lacks.
+func (m *monitor) openKernel(g *globals, e enrich.EngineConfig) {
+	if m.config.Enrich.Conntrack.Mode == off || !e.Local() {
+		return
+	}
+	for _, c := range enrich.CheckKernel(e) {
+		text := c.What + ": " + c.Reason
+		if c.Fix != "" {
+			text += " (" + c.Fix + ")"
+		}
+		m.say(g, "kernel", text)
+	}
+	m.kernels = append(m.kernels, enrich.NewKernel(e, m.set, m.log))
 }
 
 func (m *monitor) say(g *globals, part, text string) {

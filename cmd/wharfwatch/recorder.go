@@ -56,6 +56,14 @@ func (r *recorder) event(ev *enrich.Event) {
 	r.w.Frame(tagEvent, payload)
 }
 
+func (r *recorder) tracks(b *enrich.Tracks) {
+	if r == nil {
+		return
+	}
+	r.buf = enrich.AppendTracks(r.buf[:0], b)
+	r.w.Frame(enrich.TagTracks, r.buf)
+}
+
 func (r *recorder) state(detector, key string, blob []byte) {
 	if r == nil {
 		return

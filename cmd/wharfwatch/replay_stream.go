@@ -99,6 +99,12 @@ func (r *replay) frame(stream *flow.StreamReader, name string, tag byte, payload
 			return fmt.Errorf("read %s: %w", name, err)
 		}
 		r.event(&ev)
+	case enrich.TagTracks:
+		b, err := enrich.DecodeTracks(payload)
+		if err != nil {
+			return fmt.Errorf("read %s: %w", name, err)
+		}
+		r.tracks(b)
 	}
 	return nil
 }

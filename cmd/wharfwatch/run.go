@@ -56,15 +56,17 @@ type monitor struct {
 	notes    []string // what the sources said when they were opened
 	began    int64    // wall clock, ns
 	engines  []*enrich.Docker
+	kernels  []*enrich.Kernel
 	delivery *alerts.Delivery
 	console  *console.Server
 	saver    *saver
 	ahead    bool // event time is ahead of the clock, and that was said
 
-	batches chan *flow.Batch  // a full queue holds up the source: the kernel's buffer fills, and its drops are counted
-	events  chan enrich.Event // a full queue holds up the sender, which lists the engine again afterwards
-	asks    chan func()       // from the console
-	watched chan struct{}     // closed when nobody answers asks any more
+	batches chan *flow.Batch    // a full queue holds up the source: the kernel's buffer fills, and its drops are counted
+	events  chan enrich.Event   // a full queue holds up the sender, which lists the engine again afterwards
+	kernel  chan *enrich.Tracks // a full queue holds up the reader: the kernel's buffer fills, and what it drops is told
+	asks    chan func()         // from the console
+	watched chan struct{}       // closed when nobody answers asks any more
 }
 
 // run starts every goroutine of the product, and returns when ctx has ended and everything taken in has been told.
@@ -82,6 +84,13 @@ func (m *monitor) run(ctx context.Context) error {
 		inputs.Go(func() {
 			if err := d.Run(ctx, func(ev enrich.Event) { m.events <- ev }); err != nil {
 				m.log.Error("an engine's inventory ended", "err", err)
+			}
+		})
+	}
+	for _, k := range m.kernels {
+		inputs.Go(func() {
+			if err := k.Run(ctx, func(b *enrich.Tracks) { m.kernel <- b }); err != nil {
+				m.log.Warn("a host's connections are not followed: flows behind NAT keep the host's address", "err", err)
 			}
 		})
 	}
@@ -116,6 +125,8 @@ func (m *monitor) watch(ended <-chan struct{}) {
 			if ev.Kind == enrich.Synced {
 				m.saver.next = time.Now() // what was adopted is known soon: a crash must not adopt again what came meanwhile
 			}
+		case b := <-m.kernel:
+			m.tracks(b)
 		case ask := <-m.asks:
 			ask()
 		case now := <-every.C:
@@ -125,7 +136,7 @@ func (m *monitor) watch(ended <-chan struct{}) {
 			m.snapshot()
 			m.stream.flush()
 		case <-ended:
-			if len(m.batches)+len(m.events) == 0 {
+			if len(m.batches)+len(m.events)+len(m.kernel) == 0 {
 				return
 			}
 		}

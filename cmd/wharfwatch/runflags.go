@@ -17,7 +17,7 @@ const off = "off"
 // runFlags are the flags of `run`: each is a key of the configuration under a shorter name, and `off` turns its part off.
 type runFlags struct {
 	netflow, sflow, interfaces, docker, webhooks []string
-	inventory, console, record                   string
+	inventory, console, record, conntrack        string
 }
 
 func (f *runFlags) register(s *pflag.FlagSet) {
@@ -25,6 +25,7 @@ func (f *runFlags) register(s *pflag.FlagSet) {
 	s.StringArrayVar(&f.sflow, "sflow", nil, "UDP address for sFlow, or off; may be repeated (default :6343)")
 	s.StringArrayVar(&f.interfaces, "interface", nil, "interface to capture on, a pattern such as br-*, or off; may be repeated (default docker0 and br-*)")
 	s.StringArrayVar(&f.docker, "docker", nil, "engine, as in unix:///var/run/docker.sock, or off; may be repeated (default: the local one)")
+	s.StringVar(&f.conntrack, "conntrack", "", "auto or off: the kernel's word on flows behind NAT and on the host's own sockets (default auto)")
 	s.StringVar(&f.inventory, "inventory", "", "what docker inspect $(docker ps -aq) printed: containers of hosts without an engine to ask")
 	s.StringVar(&f.console, "console", "", "address of the HTTP listener, or off (default 127.0.0.1:8470)")
 	s.StringArrayVar(&f.webhooks, "webhook", nil, "URL that is told of incidents; may be repeated")
@@ -42,7 +43,7 @@ func (f *runFlags) load(g *globals) (*configs.Config, error) {
 	list("flow.netflow", f.netflow)
 	list("flow.sflow", f.sflow)
 	list("flow.interfaces", f.interfaces)
-	for key, value := range map[string]string{"enrich.inventory": f.inventory, "console.listen": f.console, "record": f.record} {
+	for key, value := range map[string]string{"enrich.inventory": f.inventory, "console.listen": f.console, "record": f.record, "enrich.conntrack.mode": f.conntrack} {
 		if value != "" {
 			sets = append(sets, key+"="+value)
 		}
