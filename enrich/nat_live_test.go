@@ -34,8 +34,11 @@ type outside struct {
 	seen  []flow.Record
 }
 
-func (o *outside) Flow(f *enrich.Flow) { o.flows = append(o.flows, *f) }
-func (o *outside) Name(*enrich.Name)   {}
+// Flows is called with the lock held.
+func (o *outside) Flows(fs []enrich.Flow) { o.flows = append(o.flows, fs...) }
+
+// Name is nothing here.
+func (o *outside) Name(*enrich.Name) {}
 
 // watchOutside starts a rig, softflowd in the router's namespace, and everything that a monitor would run.
 func watchOutside(t *testing.T, options rig.Options, change func(*enrich.EngineConfig)) *outside {
