@@ -30,7 +30,8 @@ type Config struct {
 	KeyPort bool `yaml:"key_port"`
 	// Exporters limits who may send, as prefixes; empty lets everybody.
 	Exporters []string `yaml:"exporters"`
-	// Sampling gives rates that exporters do not say, or say wrongly. It outranks what they say; the longest prefix wins.
+	// Sampling gives rates that exporters do not say, or say wrongly. It outranks what they say. The longest prefix wins; of one prefix
+	// the entry that names the interface, then the one that names the domain.
 	Sampling []SamplingRate `yaml:"sampling"`
 	// ActiveTimeoutSeconds is the longest active timeout of the exporters: how late a record may come after its start.
 	ActiveTimeoutSeconds int `yaml:"active_timeout_seconds"`
@@ -47,10 +48,12 @@ type Config struct {
 	ExplicitInterfaces bool `yaml:"-"`
 }
 
-// SamplingRate overrides the rate of the exporters in a prefix.
+// SamplingRate overrides the rate of the exporters in a prefix, or of one domain or interface of theirs.
 type SamplingRate struct {
-	Exporter string `yaml:"exporter"` // address or prefix
-	Rate     uint32 `yaml:"rate"`     // 1:N
+	Exporter  string  `yaml:"exporter"`  // address or prefix
+	Domain    *uint32 `yaml:"domain"`    // observation domain, source id or engine; nil all
+	Interface uint32  `yaml:"interface"` // SNMP index, of the incoming interface or else of the outgoing one; 0 all
+	Rate      uint32  `yaml:"rate"`      // 1:N
 }
 
 // Default is a monitor that is useful with no file at all.
@@ -203,13 +206,13 @@ func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []S
 // policy is the parsed form of what a Config says about exporters.
 type policy struct {
 	allowed  []netip.Prefix
-	sampling []rateOverride // longest prefix first
+	sampling []rateOverride // the one that wins first
 	keyPort  bool
 }
 
 type rateOverride struct {
 	prefix netip.Prefix
-	rate   uint32
+	SamplingRate
 }
 
 func (c Config) policy() (*policy, error) {
@@ -226,9 +229,9 @@ func (c Config) policy() (*policy, error) {
 		if err != nil {
 			return nil, fmt.Errorf("sampling: %w", err)
 		}
-		p.sampling = append(p.sampling, rateOverride{x, s.Rate})
+		p.sampling = append(p.sampling, rateOverride{x, s})
 	}
-	slices.SortStableFunc(p.sampling, func(a, b rateOverride) int { return b.prefix.Bits() - a.prefix.Bits() })
+	slices.SortStableFunc(p.sampling, func(a, b rateOverride) int { return b.rank() - a.rank() })
 	return p, nil
 }
 
@@ -236,14 +239,34 @@ func (p *policy) allows(a netip.Addr) bool {
 	return len(p.allowed) == 0 || slices.ContainsFunc(p.allowed, func(x netip.Prefix) bool { return x.Contains(a) })
 }
 
-// rate returns 0 where nothing is configured.
-func (p *policy) rate(a netip.Addr) uint32 {
-	for _, o := range p.sampling {
-		if o.prefix.Contains(a) {
-			return o.rate
+// rank orders overrides: the longer prefix, then the interface, then the domain.
+func (o *rateOverride) rank() int {
+	n := o.prefix.Bits() * 4
+	if o.Interface != 0 {
+		n += 2
+	}
+	if o.Domain != nil {
+		n++
+	}
+	return n
+}
+
+// rates returns what is configured for a domain, 0 where nothing is, and for interfaces of it.
+func (p *policy) rates(a netip.Addr, domain uint32) (rate uint32, interfaces map[uint32]uint32) {
+	for i := range p.sampling {
+		o := &p.sampling[i]
+		switch {
+		case !o.prefix.Contains(a) || o.Domain != nil && *o.Domain != domain:
+		case o.Interface == 0:
+			return o.Rate, interfaces // what follows is less specific
+		case interfaces[o.Interface] == 0:
+			if interfaces == nil {
+				interfaces = map[uint32]uint32{}
+			}
+			interfaces[o.Interface] = o.Rate
 		}
 	}
-	return 0
+	return 0, interfaces
 }
 
 func parsePrefix(s string) (netip.Prefix, error) {

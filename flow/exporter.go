@@ -22,7 +22,6 @@ type exporter struct {
 	addr      netip.AddrPort // port 0 unless it counts
 	name      string
 	key       Addr
-	override  uint32 // configured sampling rate, 0 none
 	domains   *lru[domainKey, *domain]
 	templates int
 	changes   allowance // of templates
@@ -48,7 +47,9 @@ type domain struct {
 	timing    timing
 	sequence  sequence
 	sampling  sampling
-	agentRun  uint64 // sFlow: names the sources of the agent since its last restart
+	agentRun  uint64            // sFlow: names the sources of the agent since its last restart
+	override  uint32            // configured sampling rate, 0 none
+	ifRates   map[uint32]uint32 // and those of interfaces
 
 	firstSeen, lastSeen   int64 // arrival
 	lastRecord, watermark int64
@@ -97,7 +98,7 @@ func (d *exportDecoder) exporter(from netip.AddrPort, arrival int64) *exporter {
 		return nil
 	}
 	e := &exporter{
-		addr: from, key: AddrOf(from.Addr()), override: d.policy.rate(from.Addr()),
+		addr: from, key: AddrOf(from.Addr()),
 		domains: newLRU[domainKey, *domain](maxDomains),
 		changes: newAllowance(1024, 64), label: "other", name: senderName(from),
 	}
@@ -135,6 +136,7 @@ func (d *exportDecoder) domain(e *exporter, k domainKey, arrival int64) *domain 
 		domainKey: k, exporter: e, firstSeen: arrival, templates: map[uint16]*template{},
 		source: domainName(e.name, k.id), sequence: newSequence(k.version),
 	}
+	s.override, s.ifRates = d.policy.rates(e.addr.Addr(), k.id)
 	for d.domains >= maxAllDomains && d.exporters.len() > 1 { // e itself is the newest
 		_, other := d.exporters.dropOldest()
 		d.dropExporter(other)

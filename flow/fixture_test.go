@@ -144,7 +144,7 @@ func TestDatagramsConfigured(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := OpenDatagrams("softflowd-v5.pcap", bytes.NewReader(b), NewPool(1), newLab(t, Config{}).set)
-	if err := s.Configure(Config{Sampling: []SamplingRate{{"127.0.0.0/8", 50}}}); err != nil {
+	if err := s.Configure(Config{Sampling: []SamplingRate{{Exporter: "127.0.0.0/8", Rate: 50}}}); err != nil {
 		t.Fatal(err)
 	}
 	n := 0
@@ -160,7 +160,7 @@ func TestDatagramsConfigured(t *testing.T) {
 	if err != nil || n == 0 {
 		t.Errorf("%d records, error %v", n, err)
 	}
-	if err := s.Configure(Config{Sampling: []SamplingRate{{"nowhere", 50}}}); err == nil {
+	if err := s.Configure(Config{Sampling: []SamplingRate{{Exporter: "nowhere", Rate: 50}}}); err == nil {
 		t.Error("a prefix that is none")
 	}
 }

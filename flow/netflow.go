@@ -154,8 +154,8 @@ func (d *exportDecoder) begin(s *domain, h *header, arrival int64) *reading {
 // reading is what the records of a datagram of s share.
 func (s *domain) reading(h *header, export, arrival int64) reading {
 	rate, origin := s.sampling.rate()
-	if s.exporter.override != 0 {
-		rate, origin = s.exporter.override, rateConfig
+	if s.override != 0 {
+		rate, origin = s.override, rateConfig
 	}
 	r := reading{
 		export: export, offset: s.timing.offset, uptime: h.uptime, hasUptime: h.hasUptime,
@@ -237,17 +237,19 @@ func (d *exportDecoder) fixed(p *plan, x []byte, n int, r *reading) {
 			p.read(x, &recs[i], r)
 			x = x[p.size:]
 		}
+		r.byInterface(recs)
 		n -= len(recs)
 		r.emitted += len(recs)
 	}
 	for ; n > 0; n-- { // biflows: one record of the wire gives two
-		var one, back Record
-		p.read(x, &one, r)
-		back = p.reverse(x, &one)
+		var one [1]Record
+		p.read(x, &one[0], r)
+		r.byInterface(one[:])
+		back := p.reverse(x, &one[0])
 		if p.event {
-			d.once(p, x, &one, &back, r.from)
+			d.once(p, x, &one[0], &back, r.from)
 		}
-		d.room(1)[0] = one
+		d.room(1)[0] = one[0]
 		r.emitted++
 		if back.Bytes != 0 || back.Packets != 0 {
 			d.room(1)[0] = back

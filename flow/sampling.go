@@ -35,8 +35,8 @@ func (o rateOrigin) String() string {
 // rate is what holds for records that say nothing themselves.
 func (s *domain) rate() (uint32, rateOrigin) {
 	switch {
-	case s.exporter.override != 0:
-		return s.exporter.override, rateConfig
+	case s.override != 0:
+		return s.override, rateConfig
 	case s.sampling.inRecord:
 		return s.sampling.last, rateRecord
 	}

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"math"
+	"net/netip"
 	"testing"
 )
 
@@ -55,7 +56,7 @@ func TestSamplingOrder(t *testing.T) {
 			if s := l.decoder.exportersStatus()[0]; s.SamplingFrom != c.who {
 				t.Errorf("version %d, %s: status says %s", version, c.name, s.SamplingFrom)
 			}
-			l = newLab(t, Config{Sampling: []SamplingRate{{"192.0.0.0/8", 5}, {"192.0.2.0/24", 100}, {"198.51.100.0/24", 6}}})
+			l = newLab(t, Config{Sampling: []SamplingRate{{Exporter: "192.0.0.0/8", Rate: 5}, {Exporter: "192.0.2.0/24", Rate: 100}, {Exporter: "198.51.100.0/24", Rate: 6}}})
 			if r := send(l, version, c.from...); r.Sampling != 100 || r.Flags&FlagSamplingUnknown != 0 {
 				t.Errorf("version %d, %s and the configuration: rate %d", version, c.name, r.Sampling)
 			}
@@ -115,5 +116,54 @@ func TestRateFields(t *testing.T) {
 		if got, good := c.in.rate(); got != c.want || good != c.good {
 			t.Errorf("%s: %d %v, want %d %v", c.name, got, good, c.want, c.good)
 		}
+	}
+}
+
+// An override may be of one domain or one interface; the longest prefix wins, then the interface, then the domain.
+func TestSamplingOverrides(t *testing.T) {
+	two := uint32(2)
+	l := newLab(t, Config{Sampling: []SamplingRate{
+		{Exporter: "192.0.0.0/8", Rate: 5},
+		{Exporter: "192.0.0.0/8", Interface: 9, Rate: 6},
+		{Exporter: "192.0.2.1", Rate: 10},
+		{Exporter: "192.0.2.1", Interface: 7, Rate: 20},
+		{Exporter: "192.0.2.1", Domain: &two, Rate: 30},
+		{Exporter: "192.0.2.1", Domain: &two, Interface: 7, Rate: 40},
+		{Exporter: "198.51.100.1", Interface: 7, Rate: 50},
+	}})
+	send := func(exporter string, domain, in, out uint32) Record {
+		l.from = netip.MustParseAddr(exporter)
+		m := newMessage(10)
+		m.domain = domain
+		return l.send(m.template(256, 8, 4, 12, 4, 10, 4, 14, 4, 34, 4).set(256, u32(1, 2, in, out, 77)).bytes())[0]
+	}
+	for _, c := range []struct {
+		exporter        string
+		domain, in, out uint32
+		want            uint32
+	}{
+		{"192.0.3.1", 1, 1, 1, 5},
+		{"192.0.3.1", 1, 9, 1, 6},
+		{"192.0.2.1", 1, 1, 1, 10},
+		{"192.0.2.1", 1, 9, 1, 10}, // a longer prefix outranks an interface of a shorter one
+		{"192.0.2.1", 1, 7, 1, 20},
+		{"192.0.2.1", 1, 1, 7, 20},
+		{"192.0.2.1", 2, 1, 1, 30},
+		{"192.0.2.1", 2, 7, 1, 40},
+		{"198.51.100.1", 1, 7, 1, 50},
+		{"198.51.100.1", 1, 1, 1, 77}, // nothing configured: what the record says
+		{"203.0.113.1", 1, 7, 7, 77},
+	} {
+		if r := send(c.exporter, c.domain, c.in, c.out); r.Sampling != c.want || r.Flags&FlagSamplingUnknown != 0 {
+			t.Errorf("%+v: rate %d, flags %b", c, r.Sampling, r.Flags)
+		}
+	}
+	l.from = netip.MustParseAddr("198.51.100.1")
+	if r := l.send(v5(0, 100_000, 0, 1))[0]; r.Sampling != 1 || r.Flags&FlagSamplingUnknown == 0 { // interfaces 3 and 4
+		t.Errorf("v5: rate %d, flags %b", r.Sampling, r.Flags)
+	}
+	l = newLab(t, Config{Sampling: []SamplingRate{{Exporter: "192.0.2.1", Interface: 4, Rate: 12}}})
+	if r := l.send(v5(0, 100_000, 0, 1))[0]; r.Sampling != 12 || r.Flags&FlagSamplingUnknown != 0 {
+		t.Errorf("v5: rate %d, flags %b", r.Sampling, r.Flags)
 	}
 }
