@@ -187,6 +187,7 @@ func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []S
 			}
 		}
 	}
+	exportersIn(set, sources)
 	chosen := c.ExplicitInterfaces || !slices.Equal(c.Interfaces, Default().Interfaces)
 	if len(c.Interfaces) == 0 || c.Interfaces[0] == "off" {
 		return sources, notes, nil

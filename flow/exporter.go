@@ -72,6 +72,7 @@ type ExporterStatus struct {
 	Templates       int           `json:"templates"`
 	StaleTemplates  int           `json:"stale_templates"`  // of them, those not sent since the start, or for a day
 	WithoutTemplate uint64        `json:"without_template"` // data sets that could not be read, or not yet: their template is missing
+	Refused         uint64        `json:"refused"`          // parts of its datagrams that were of no use: cut, malformed, over a bound
 	Sampling        uint32        `json:"sampling"`         // of records that say none themselves; 1 where unknown
 	SamplingFrom    string        `json:"sampling_from"`    // config, record, options, header, unknown
 	Lost            uint64        `json:"lost"`             // by sequence numbers, in LostUnit
@@ -176,7 +177,7 @@ func (d *exportDecoder) exportersStatus() []ExporterStatus {
 			all = append(all, ExporterStatus{
 				Source: s.source, Exporter: who, Version: k.version, Domain: k.id,
 				FirstSeen: s.firstSeen, LastSeen: s.lastSeen, LastRecord: s.lastRecord,
-				Datagrams: s.datagrams, Records: s.records, Templates: len(s.templates), StaleTemplates: stale, WithoutTemplate: s.missed,
+				Datagrams: s.datagrams, Records: s.records, Templates: len(s.templates), StaleTemplates: stale, WithoutTemplate: s.missed, Refused: s.refused,
 				Sampling: rate, SamplingFrom: from.String(),
 				Lost: s.sequence.lost, LostUnit: s.sequence.unit.String(), Restarts: s.sequence.restarts,
 				Offset: time.Duration(s.timing.offset), Reordered: s.sequence.reordered,

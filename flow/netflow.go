@@ -237,14 +237,14 @@ func (d *exportDecoder) fixed(p *plan, x []byte, n int, r *reading) {
 			p.read(x, &recs[i], r)
 			x = x[p.size:]
 		}
-		r.byInterface(recs)
+		r.from.byInterface(recs)
 		n -= len(recs)
 		r.emitted += len(recs)
 	}
 	for ; n > 0; n-- { // biflows: one record of the wire gives two
 		var one [1]Record
 		p.read(x, &one[0], r)
-		r.byInterface(one[:])
+		r.from.byInterface(one[:])
 		back := p.reverse(x, &one[0])
 		if p.event {
 			d.once(p, x, &one[0], &back, r.from)

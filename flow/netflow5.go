@@ -21,7 +21,7 @@ func (d *exportDecoder) v5(b []byte, h *header, r *reading) int {
 			readV5((*[v5Record]byte)(x), &recs[i], r)
 			x = x[v5Record:]
 		}
-		r.byInterface(recs)
+		r.from.byInterface(recs)
 		left -= len(recs)
 	}
 	return h.count

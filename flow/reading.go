@@ -52,25 +52,6 @@ func (c *reading) times(r *Record, first, last int64) {
 	r.First, r.Last = first, last
 }
 
-// byInterface applies the rates configured for interfaces.
-func (c *reading) byInterface(recs []Record) {
-	rates := c.from.ifRates
-	if rates == nil {
-		return
-	}
-	for i := range recs {
-		r := &recs[i]
-		rate := rates[r.InIf]
-		if rate == 0 {
-			rate = rates[r.OutIf]
-		}
-		if rate != 0 {
-			r.Sampling = rate
-			r.Flags &^= FlagSamplingUnknown
-		}
-	}
-}
-
 func (c *reading) uptimeAt(v uint32) int64 {
 	if v == 0 { // an exporter that does not know
 		return c.export

@@ -43,6 +43,25 @@ func (s *domain) rate() (uint32, rateOrigin) {
 	return s.sampling.rate()
 }
 
+// byInterface applies the rates configured for interfaces.
+func (s *domain) byInterface(recs []Record) {
+	rates := s.ifRates
+	if rates == nil {
+		return
+	}
+	for i := range recs {
+		r := &recs[i]
+		rate := rates[r.InIf]
+		if rate == 0 {
+			rate = rates[r.OutIf]
+		}
+		if rate != 0 {
+			r.Sampling = rate
+			r.Flags &^= FlagSamplingUnknown
+		}
+	}
+}
+
 func (s *sampling) rate() (uint32, rateOrigin) {
 	switch {
 	case s.options != 0:

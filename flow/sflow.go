@@ -169,7 +169,8 @@ func (d *exportDecoder) flowSample(b []byte, expanded bool, s *domain, arrival i
 		d.stats.sflow.ignored[v].Inc()
 		return lost
 	}
-	r := &d.room(1)[0]
+	room := d.room(1)
+	r := &room[0]
 	*r = Record{
 		First: arrival, Last: arrival, Src: k.src, Dst: k.dst, SrcPort: k.sport, DstPort: k.dport,
 		NATSrc: m.natSrc, NATDst: m.natDst, NATSrcPort: m.natSport, NATDstPort: m.natDport,
@@ -177,14 +178,15 @@ func (d *exportDecoder) flowSample(b []byte, expanded bool, s *domain, arrival i
 		VNI: k.vni, VLAN: k.vlan, Proto: k.proto, TCPFlags: k.flags,
 	}
 	switch {
-	case s.exporter.override != 0:
-		r.Sampling = s.exporter.override
+	case s.override != 0:
+		r.Sampling = s.override
 	case m.rate < 1 || m.rate > maxRate:
 		d.refuse(s, partSampling, 1)
 		r.Sampling, r.Flags = 1, FlagSamplingUnknown
 	default:
 		s.sampling.inRecord, s.sampling.last = true, m.rate
 	}
+	s.byInterface(room)
 	s.records++
 	s.lastRecord = max(s.lastRecord, arrival)
 	d.stats.sflow.records.Inc()

@@ -172,7 +172,7 @@ func TestSFlowRates(t *testing.T) {
 	if s.Sampling != 1000 || s.SamplingFrom != "record" || s.Exporter.String() != "192.0.2.9" || s.Records != 4 {
 		t.Errorf("status %+v", s)
 	}
-	l = newLab(t, Config{Sampling: []SamplingRate{{"192.0.2.0/24", 64}}})
+	l = newLab(t, Config{Sampling: []SamplingRate{{Exporter: "192.0.2.0/24", Rate: 64}}})
 	if got := l.send(sflowMessage(1, 60_000, one)); got[0].Sampling != 64 {
 		t.Errorf("1:%d, configured 64", got[0].Sampling)
 	}

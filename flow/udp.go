@@ -79,6 +79,9 @@ func (c *Collector) Addr() netip.AddrPort { return c.workers[0].socket.addr }
 // Buffer is the receive buffer that the kernel granted each worker, bytes; it counts bookkeeping, so half of it holds payload.
 func (c *Collector) Buffer() int { return c.workers[0].socket.buffer }
 
+// Workers is how many sockets and threads share the address.
+func (c *Collector) Workers() int { return len(c.workers) }
+
 // KernelDrops is how many datagrams the kernel dropped because the buffer was full, since the start.
 func (c *Collector) KernelDrops() uint64 { return c.kernel.Get() }
 

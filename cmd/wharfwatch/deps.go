@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"time"
 
 	"github.com/wharfwatch/wharfwatch/alerts"
 	"github.com/wharfwatch/wharfwatch/baseline"
@@ -75,7 +75,7 @@ func (m *monitor) statuses(ctx context.Context) (out []console.SourceStatus, err
 	captures := 0
 	for _, s := range m.sources {
 		if c, ok := s.(*flow.Collector); ok {
-			out = append(out, collectorStatus(c)...)
+			out = append(out, collectorStatus(c, time.Now().UnixNano())...)
 		} else {
 			captures++
 		}
@@ -89,41 +89,6 @@ func (m *monitor) statuses(ctx context.Context) (out []console.SourceStatus, err
 		}
 	})
 	return out, err
-}
-
-func collectorStatus(c *flow.Collector) (out []console.SourceStatus) {
-	exporters := c.Exporters()
-	if len(exporters) == 0 {
-		takes := "NetFlow v5, v9, IPFIX"
-		if c.Kind() == "sflow" {
-			takes = "sFlow"
-		}
-		return []console.SourceStatus{{
-			Name: c.Kind() + ":" + c.Addr().String(), Kind: c.Kind(), State: "warn", Reason: "no datagram so far",
-			Fix: "point an exporter (" + takes + ") at this address; look for a firewall between",
-		}}
-	}
-	for _, e := range exporters {
-		s := console.SourceStatus{
-			Name: e.Source, Kind: "netflow", State: "ok", LastSeen: e.LastSeen, Records: e.Records, MissingTemplates: e.WithoutTemplate,
-			ClockOffsetSeconds: e.Offset.Seconds(), Dropped: e.Lost,
-			Reason: fmt.Sprintf("version %d, %d templates, %d %s lost on the way, sampling from %s", e.Version, e.Templates, e.Lost, e.LostUnit, e.SamplingFrom),
-		}
-		if strings.HasPrefix(e.Source, "sflow:") {
-			s.Kind, s.Reason = "sflow", fmt.Sprintf("sFlow, %d samples lost on the way, sampling from %s", e.Lost, e.SamplingFrom)
-		}
-		if e.SamplingFrom != "unknown" {
-			s.Sampling = e.Sampling
-		}
-		switch {
-		case e.Records == 0 && e.WithoutTemplate > 0:
-			s.State, s.Reason, s.Fix = "warn", fmt.Sprintf("no template yet: %d data sets could not be read", e.WithoutTemplate), "shorten the template refresh at the exporter"
-		case e.Lost > 0:
-			s.State, s.Fix = "warn", "look for loss between the exporter and this host, and at the receive buffer"
-		}
-		out = append(out, s)
-	}
-	return out
 }
 
 func (m *monitor) captureStatus() console.SourceStatus {
