@@ -20,6 +20,31 @@ const (
 	dnsMalformed        // not DNS, or hostile
 )
 
+// parseQuestion reads a standard DNS query (RFC 1035) of one question into n.
+func parseQuestion(b []byte, n *Name) (id uint16, ok bool) {
+	if len(b) < 17 {
+		return 0, false
+	}
+	if flags := binary.BigEndian.Uint16(b[2:]); flags&0xf800 != 0 || binary.BigEndian.Uint16(b[4:]) != 1 {
+		return 0, false
+	}
+	var text [4 * 256]byte
+	name, at, ok := dnsName(text[:0], b, 12)
+	if !ok || at+4 > len(b) {
+		return 0, false
+	}
+	n.Kind, n.Name, n.QType = NameQuery, shortName(name), binary.BigEndian.Uint16(b[at:])
+	return binary.BigEndian.Uint16(b), true
+}
+
+// shortName bounds a name; only escapes make it too long, and its end says whose it is.
+func shortName(name []byte) string {
+	if len(name) > dnsNameLength {
+		name = name[len(name)-dnsNameLength:]
+	}
+	return string(name)
+}
+
 // parseAnswer reads a DNS response (RFC 1035) into n: the name as asked, and the addresses at the end of whatever chain of
 // CNAMEs. cut says that the payload was shortened on its way here: then the records that are whole count.
 func parseAnswer(b []byte, cut bool, n *Name) int {
@@ -41,10 +66,7 @@ func parseAnswer(b []byte, cut bool, n *Name) int {
 	if !ok || at+4 > len(b) {
 		return dnsMalformed
 	}
-	if len(name) > dnsNameLength { // only escapes make it so long; its end says whose it is
-		name = name[len(name)-dnsNameLength:]
-	}
-	n.Name = string(name)
+	n.Name = shortName(name)
 	n.QType = binary.BigEndian.Uint16(b[at:])
 	n.RCode = uint8(flags & 15)
 	at += 4

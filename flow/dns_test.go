@@ -161,13 +161,13 @@ func TestTapNames(t *testing.T) {
 	p.frame(linkEthernet, serialize(t, ethernet(typeIPv4), ip4(UDP), udp(53, 4000), gopacket.Payload(strings.Repeat("\x80", 20))), 0, 0, base+3)
 	p.frame(linkEthernet, serialize(t, ethernet(typeIPv4), ip4(UDP), udp(4000, 53), gopacket.Payload(compressed)), 0, 0, base+4)
 	p.drain()
-	want := Name{Time: base, Kind: NameDNS, Client: Addr4(0x0a000002), Server: Addr4(0x0a000001), Port: 53, QType: 1, Name: "www.example.com", TTL: 30, Addrs: []Addr{Addr4(0xc0000201), Addr4(0xc0000202)}}
+	want := Name{Time: base, Kind: NameDNS, Client: Addr4(0x0a000002), Server: Addr4(0x0a000001), ClientPort: 4000, Port: 53, Proto: UDP, QType: 1, Name: "www.example.com", TTL: 30, Addrs: []Addr{Addr4(0xc0000201), Addr4(0xc0000202)}}
 	half := want
 	half.Time, half.TTL, half.Addrs = base+1, 60, want.Addrs[:1]
 	if diff := cmp.Diff([]Name{want, half}, c.names); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	if a, m := p.meter.answers.Get(), p.meter.malformed.Get(); a != 2 || m != 1 {
+	if a, m := p.meter.names.answers.Get(), p.meter.names.dnsMalformed.Get(); a != 2 || m != 1 {
 		t.Errorf("%d answers, %d malformed", a, m)
 	}
 }

@@ -13,6 +13,7 @@ type packet struct {
 	sport, dport uint16 // ICMP: dport is type<<8 | code
 	vlan         uint16 // the outermost tag that is not 0
 	vni          uint32 // of the outermost overlay that is not 0
+	seq          uint32 // TCP sequence number, where the flags are
 	proto, flags uint8
 	depth        uint8 // envelopes that were opened around it
 	cut          bool  // the snap length took the ports or the TCP flags
@@ -185,7 +186,7 @@ func (k *packet) transport(frame []byte, at, length int) verdict {
 			return used
 		}
 		k.ports(frame[at:])
-		k.flags = frame[at+13]
+		k.flags, k.seq = frame[at+13], binary.BigEndian.Uint32(frame[at+4:])
 		header := int(frame[at+12]>>4) * 4
 		if header < 20 || header > length {
 			header = length // no payload that could be trusted

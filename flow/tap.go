@@ -2,6 +2,7 @@ package flow
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/VictoriaMetrics/metrics"
 )
@@ -12,14 +13,15 @@ import (
 type tap struct {
 	parser    parser
 	assembler *assembler
+	sniffer   sniffer
 
 	lane    [laneSize]laned // parsed, not yet counted
 	waiting int
 	touched uint64 // keeps the loads of settle alive
 
-	frames, cut, answers, malformed uint64 // since the last publish
-	ignored                         [numVerdict]uint64
-	published                       struct {
+	frames, cut uint64 // since the last publish
+	ignored     [numVerdict]uint64
+	published   struct {
 		opened, evicted, steps uint64
 		live                   int
 	}
@@ -41,7 +43,7 @@ const laneSize = 16
 type tapMeter struct {
 	packets, truncated     *metrics.Counter
 	opened, evicted, steps *metrics.Counter
-	answers, malformed     *metrics.Counter
+	names                  *nameMeter
 	live                   *metrics.Gauge
 	ignored                [numVerdict]*metrics.Counter
 	parser                 parserMeter
@@ -56,8 +58,7 @@ func newTapMeter(set *metrics.Set) *tapMeter {
 		live:      set.GetOrCreateGauge("wharfwatch_flow_conversations", nil),
 		evicted:   set.GetOrCreateCounter("wharfwatch_flow_conversations_evicted_total"),
 		steps:     set.GetOrCreateCounter("wharfwatch_flow_capture_clock_steps_total"),
-		answers:   set.GetOrCreateCounter("wharfwatch_flow_dns_answers_total"),
-		malformed: set.GetOrCreateCounter("wharfwatch_flow_dns_malformed_total"),
+		names:     newNameMeter(set),
 	}
 	for v := used + 1; v < numVerdict; v++ {
 		m.ignored[v] = set.GetOrCreateCounter(fmt.Sprintf(`wharfwatch_flow_packets_ignored_total{reason=%q}`, verdictNames[v]))
@@ -83,9 +84,9 @@ func (t *tap) frame(link uint32, frame []byte, wire int, vlan uint16, now int64)
 	if k.cut {
 		t.cut++
 	}
-	if k.proto == UDP && k.sport == portDNS {
+	if t.sniffer.wants(k, frame) {
 		keep := *k // settling reuses the lane
-		t.answer(&keep, frame, now)
+		t.listen(&keep, frame, now)
 		l = &t.lane[t.waiting]
 		l.packet = keep
 		k = &l.packet
@@ -109,6 +110,7 @@ func (t *tap) settle() {
 	for i := range lane {
 		a.add(&lane[i].packet, lane[i].hash, lane[i].now)
 		if a.ready() {
+			t.unanswered(a.newest)
 			a.flush()
 		}
 	}
@@ -118,6 +120,10 @@ func (t *tap) settle() {
 // drain hands over everything, at the end of the input.
 func (t *tap) drain() {
 	t.settle()
+	t.unanswered(math.MaxInt64)
+	for len(t.sniffer.queue) > 0 {
+		t.giveUp(t.assembler.newest)
+	}
 	t.assembler.drain()
 }
 
@@ -126,6 +132,7 @@ func (t *tap) advance(now int64) {
 	t.settle()
 	t.assembler.advance(now)
 	if t.assembler.ready() {
+		t.unanswered(now)
 		t.assembler.flush()
 	}
 }
@@ -136,34 +143,16 @@ func (t *tap) skip(v verdict) {
 	t.ignored[v]++
 }
 
-func (t *tap) answer(k *packet, frame []byte, now int64) {
-	payload := k.transportPayload(frame)
-	if k.length == 0 || len(payload) == 0 && k.length > 0 {
-		return // a later fragment, or cut off by the snap length
-	}
-	name := Name{Time: now, Kind: NameDNS, Client: k.dst, Server: k.src, Port: k.sport}
-	switch parseAnswer(payload, len(payload) < k.length, &name) {
-	case dnsAnswer:
-		t.answers++
-		t.advance(now) // what is older goes out before it
-		b := t.assembler.batch()
-		b.Names = append(b.Names, name)
-	case dnsMalformed:
-		t.malformed++
-	}
-}
-
 // publish moves what was counted since the last time to the metrics.
 func (t *tap) publish() {
 	m, a, p := t.meter, t.assembler, &t.published
 	m.packets.AddInt64(int64(t.frames))
 	m.truncated.AddInt64(int64(t.cut))
-	m.answers.AddInt64(int64(t.answers))
-	m.malformed.AddInt64(int64(t.malformed))
+	m.names.publish(&t.sniffer.count)
 	for v := used + 1; v < numVerdict; v++ {
 		m.ignored[v].AddInt64(int64(t.ignored[v]))
 	}
-	t.frames, t.cut, t.answers, t.malformed, t.ignored = 0, 0, 0, 0, [numVerdict]uint64{}
+	t.frames, t.cut, t.ignored = 0, 0, [numVerdict]uint64{}
 	m.opened.AddInt64(int64(a.opened - p.opened))
 	m.evicted.AddInt64(int64(a.evicted - p.evicted))
 	m.steps.AddInt64(int64(a.steps - p.steps))
