@@ -1,7 +1,7 @@
 // Package enrich says who: it keeps the inventory of containers, binds addresses to them over time, joins flow records into
 // connections and attributes every new connection once.
 //
-// Two halves meet in the engine's goroutine: sources of Events (Docker, an inventory file), which do I/O in goroutines of their
+// Two halves meet in the engine: sources of Events (Docker, an inventory file), which do I/O in goroutines of their
 // own, and the Table, which does none: Table.Event, Table.Records and Table.Advance are plain calls in one goroutine, and the same
 // sequence of calls gives the same output.
 package enrich

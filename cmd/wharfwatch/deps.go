@@ -56,14 +56,14 @@ func (m *monitor) healthy() error {
 	return err
 }
 
-// ask runs f in the engine's goroutine, which owns everything that f may look at.
+// ask runs f when it has its turn at the engine, which owns everything that f may look at.
 func (m *monitor) ask(ctx context.Context, f func()) error {
-	done := make(chan struct{})
 	select {
-	case m.asks <- func() { defer close(done); f() }:
-		<-done
+	case m.turn <- struct{}{}:
+		defer func() { <-m.turn }()
+		f()
 		return nil
-	case <-m.watched:
+	case <-m.ended:
 		return errors.New("the monitor is ending")
 	case <-ctx.Done():
 		return ctx.Err()

@@ -13,7 +13,7 @@ const (
 	day    = 24 * 60 * minute
 )
 
-// engine is the way from arrival to incident: who (table), normal? (detectors), tell (incidents). One goroutine owns it; run and replay
+// engine is the way from arrival to incident: who (table), normal? (detectors), tell (incidents). One caller at a time has it; run and replay
 // feed it, and the same calls in the same order give the same incidents.
 type engine struct {
 	table     *enrich.Table

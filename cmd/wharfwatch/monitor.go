@@ -31,7 +31,7 @@ const (
 func open(ctx context.Context, c *configs.Config, g *globals) (*monitor, error) {
 	m := &monitor{
 		config: c, log: g.logger(c.Log), set: metrics.NewSet(),
-		clock: flow.NewClock(time.Second), batches: make(chan *flow.Batch, 64), events: make(chan enrich.Event, 1024), kernel: make(chan *enrich.Tracks, 256), asks: make(chan func()), watched: make(chan struct{}),
+		clock: flow.NewClock(time.Second), turn: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	m.clock.SetLimit(c.Flow.ActiveTimeout() + c.Flow.Slack())
 	var err error
@@ -111,7 +111,7 @@ const recordLimit = 16 << 30 // bytes
 func (m *monitor) openInputs(g *globals) error {
 	c := m.config
 	c.Flow.TemplateFile = filepath.Join(c.DataDir, "templates.json")
-	sources, notes, err := c.Flow.Open(flow.NewPool(cap(m.batches)+8), m.set, m.log)
+	sources, notes, err := c.Flow.Open(flow.NewPool(8), m.set, m.log)
 	if err != nil {
 		return err
 	}

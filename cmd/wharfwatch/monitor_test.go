@@ -187,7 +187,7 @@ func TestAdoptionIsKept(t *testing.T) {
 	ctx, end := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- m.run(ctx) }()
-	m.events <- enrich.Event{Kind: enrich.Synced, Engine: "local", Time: time.Now().UnixNano()}
+	m.hear(enrich.Event{Kind: enrich.Synced, Engine: "local", Time: time.Now().UnixNano()})
 	deadline := time.Now().Add(20 * time.Second)
 	for kept := 0; kept == 0; {
 		if _, err := m.db.LoadSnapshots(func(state.Snapshot) error { kept++; return nil }); err != nil {

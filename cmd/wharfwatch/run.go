@@ -43,7 +43,7 @@ func newRunCommand(g *globals) *cobra.Command {
 	return c
 }
 
-// monitor is the running product: the engine, what feeds it, what tells of it, and the queues between their goroutines.
+// monitor is the running product: the engine, what feeds it, what tells of it, and their order.
 type monitor struct {
 	engine
 	config *configs.Config
@@ -62,11 +62,8 @@ type monitor struct {
 	saver    *saver
 	ahead    bool // event time is ahead of the clock, and that was said
 
-	batches chan *flow.Batch    // a full queue holds up the source: the kernel's buffer fills, and its drops are counted
-	events  chan enrich.Event   // a full queue holds up the sender, which lists the engine again afterwards
-	kernel  chan *enrich.Tracks // a full queue holds up the reader: the kernel's buffer fills, and what it drops is told
-	asks    chan func()         // from the console
-	watched chan struct{}       // closed when nobody answers asks any more
+	turn  chan struct{} // who puts something in has the engine, until he takes it out; the others wait in line
+	ended chan struct{} // closed when nobody gets a turn any more
 }
 
 // run starts every goroutine of the product, and returns when ctx has ended and everything taken in has been told.
@@ -75,21 +72,21 @@ func (m *monitor) run(ctx context.Context) error {
 	var inputs, rest sync.WaitGroup
 	for _, s := range m.sources {
 		inputs.Go(func() {
-			if err := s.Run(ctx, func(b *flow.Batch) { m.batches <- b }); err != nil {
+			if err := s.Run(ctx, m.take); err != nil {
 				m.log.Error("a source ended: what it read is missing until a restart", "err", err)
 			}
 		})
 	}
 	for _, d := range m.engines {
 		inputs.Go(func() {
-			if err := d.Run(ctx, func(ev enrich.Event) { m.events <- ev }); err != nil {
+			if err := d.Run(ctx, m.hear); err != nil {
 				m.log.Error("an engine's inventory ended", "err", err)
 			}
 		})
 	}
 	for _, k := range m.kernels {
 		inputs.Go(func() {
-			if err := k.Run(ctx, func(b *enrich.Tracks) { m.kernel <- b }); err != nil {
+			if err := k.Run(ctx, m.follow); err != nil {
 				m.log.Warn("a host's connections are not followed: flows behind NAT keep the host's address", "err", err)
 			}
 		})
@@ -97,48 +94,63 @@ func (m *monitor) run(ctx context.Context) error {
 	rest.Go(func() { m.serve(outputs, "delivery", m.delivery.Run) })
 	rest.Go(func() { m.serve(outputs, "console", m.console.Run) })
 	rest.Go(m.saver.run)
-	ended := make(chan struct{})
-	go func() { <-ctx.Done(); inputs.Wait(); close(ended) }()
+	silent := make(chan struct{})
+	go func() { <-ctx.Done(); inputs.Wait(); close(silent) }()
 
-	m.watch(ended)
-	close(m.watched)
+	m.watch(silent)
+	m.turn <- struct{}{}
+	close(m.ended)
 	err := m.finish()
 	stop()
 	rest.Wait()
 	return err
 }
 
-// watch is the path of a datagram: a source decoded it into a batch of records; the engine joins them into connections, attributes each
-// once, hands them to the detectors when event time has passed them, and what is found becomes an incident and a row of the outbox.
-func (m *monitor) watch(ended <-chan struct{}) {
+// take is the path of a datagram. A source, in its own goroutine, decoded it into a batch of records. The engine joins them into
+// connections, attributes each once, hands them to the detectors when event time has passed them, and what is found becomes an
+// incident and a row of the outbox. Meanwhile the source does not read: the kernel's buffer fills, and its drops are counted.
+func (m *monitor) take(b *flow.Batch) {
+	m.turn <- struct{}{}
+	arrival := b.Arrival
+	m.clock.Observe(b.Source, b.Watermark, arrival)
+	m.batch(b)
+	m.advanceTo(arrival)
+	<-m.turn
+}
+
+// hear is the path of a change at a container engine.
+func (m *monitor) hear(ev enrich.Event) {
+	m.turn <- struct{}{}
+	m.event(&ev)
+	if ev.Kind == enrich.Synced {
+		m.saver.next = time.Now() // what was adopted is known soon: a crash must not adopt again what came meanwhile
+	}
+	<-m.turn
+}
+
+// follow is the path of what a host's kernel says about connections and their translations.
+func (m *monitor) follow(b *enrich.Tracks) {
+	m.turn <- struct{}{}
+	m.tracks(b)
+	<-m.turn
+}
+
+// watch lets time pass where no input does it, and does what is due, until the inputs have ended.
+func (m *monitor) watch(silent <-chan struct{}) {
 	every := time.NewTicker(200 * time.Millisecond)
 	defer every.Stop()
 	for {
 		select {
-		case b := <-m.batches:
-			arrival := b.Arrival
-			m.clock.Observe(b.Source, b.Watermark, arrival)
-			m.batch(b)
-			m.advanceTo(arrival)
-		case ev := <-m.events:
-			m.event(&ev)
-			if ev.Kind == enrich.Synced {
-				m.saver.next = time.Now() // what was adopted is known soon: a crash must not adopt again what came meanwhile
-			}
-		case b := <-m.kernel:
-			m.tracks(b)
-		case ask := <-m.asks:
-			ask()
 		case now := <-every.C:
+			m.turn <- struct{}{}
 			m.advanceTo(now.UnixNano())
 			m.silences()
 			m.clockBack(now.UnixNano())
 			m.snapshot()
 			m.stream.flush()
-		case <-ended:
-			if len(m.batches)+len(m.events)+len(m.kernel) == 0 {
-				return
-			}
+			<-m.turn
+		case <-silent:
+			return
 		}
 	}
 }

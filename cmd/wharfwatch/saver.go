@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	saveSlice = 256 // keys encoded per visit to the engine's goroutine, at most 1280 in a second
+	saveSlice = 256 // keys encoded per turn at the engine, at most 1280 in a second
 	saveQueue = 16  // slices that may wait for the disk; a full queue postpones the round, nothing is lost
 )
 
-// saver snapshots the baselines incrementally, off the hot path: the engine's goroutine encodes a slice of changed keys at a time, a
+// saver snapshots the baselines incrementally, off the hot path: whoever has the engine encodes a slice of changed keys at a time, a
 // goroutine of its own writes them, in order. A slice that cannot be written is tried again until it is: what follows must wait.
 type saver struct {
 	db       *state.DB
@@ -53,7 +53,7 @@ func (s *saver) again() bool {
 	}
 }
 
-// stop returns when everything queued has been written or given up: what is saved after it is newer. The engine's goroutine calls it.
+// stop returns when everything queued has been written or given up: what is saved after it is newer. It is called by who has the engine.
 func (s *saver) stop() {
 	close(s.stopping)
 	close(s.queue)
