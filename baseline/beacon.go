@@ -148,6 +148,9 @@ func (b *beacon) Flow(f *enrich.Flow) {
 		}
 		b.start(k, s, key, f)
 	}
+	if s != nil && f.Asked != "" {
+		s.asked = f.Asked
+	}
 	if s != nil && f.Kind&enrich.Close != 0 {
 		s.closedWith(f)
 		b.touch(k)

@@ -144,6 +144,9 @@ func (b *beacon) evidence(s *series, r *rhythm, v *verdict) map[string]any {
 		"no_reply":                s.closed > 0 && 2*s.unheard > s.closed,
 		"peer_name":               s.name,
 	}
+	if s.asked != "" {
+		e["asked_name"] = s.asked
+	}
 	if v.sizes > 0 {
 		e["bytes_median"] = math.Round(dequantise(v.size))
 	}

@@ -29,6 +29,7 @@ type series struct {
 	set   *keySet
 	place int    // in set.all
 	name  string // DNS name of the destination, "" unknown; never changes once known
+	asked string // what its connections last asked for (SNI, HTTP host), "" unknown; not kept over a restart
 
 	spans  []span
 	base   int64  // ms since the epoch of span time 0

@@ -10,6 +10,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/wharfwatch/wharfwatch/enrich"
+	"github.com/wharfwatch/wharfwatch/flow"
 )
 
 // Learning configures when a workload counts as known.
@@ -190,10 +191,10 @@ func (l *learning) activeHour(w *workload, at, h int64) {
 	l.touch(w)
 }
 
-// name notes that the workload's names can be seen.
+// name notes that the workload's DNS answers can be seen.
 func (l *learning) name(n *enrich.Name) *workload {
 	w := l.of(n.Container)
-	if !w.named {
+	if !w.named && n.Kind == flow.NameDNS {
 		w.named = true
 		l.touch(w)
 	}

@@ -196,6 +196,8 @@ type Flow struct {
 	Proto     uint8
 	PeerIs    *Container // nil unless the peer is a known container
 	PeerName  string     // the name this container last resolved to Peer, "" unknown
+	Asked     string     // the name that the connection itself asked for (SNI, HTTP host): the client's word, no proof; "" unknown
+	JA4       string     // of its ClientHello, "" unknown
 	Opener    Opener
 
 	Sent, Received               uint64 // bytes
@@ -212,7 +214,7 @@ type Flow struct {
 	TCPFlags  uint8 // seen so far, both directions
 }
 
-// Name is a flow.Name with the container that asked.
+// Name is a flow.Name with the container that asked, or that opened the connection.
 type Name struct {
 	flow.Name
 	Container *Container

@@ -20,6 +20,7 @@ type Explanation struct {
 	Confidence Confidence `json:"confidence"`
 	Reason     string     `json:"reason,omitempty"` // why nobody
 	Holders    []Holder   `json:"holders"`          // everybody remembered for this address, oldest first
+	Names      []string   `json:"names,omitempty"`  // under which containers know it: resolved, or asked for by their connections; at most 16
 	Text       string     `json:"text"`             // the same in one sentence
 }
 
@@ -36,7 +37,7 @@ type Holder struct {
 // Explain says who had an address at a time, the way a connection of that instant would be attributed. A port other than 0 also
 // looks at published ports when the address is nobody's. It allocates and belongs to the goroutine of the Table.
 func (t *Table) Explain(addr flow.Addr, port uint16, at int64) Explanation {
-	e := Explanation{Addr: addr, Port: port, At: at, Holders: t.holders(addr, at)}
+	e := Explanation{Addr: addr, Port: port, At: at, Holders: t.holders(addr, at), Names: t.called(addr)}
 	a := t.resolve(query{addr: addr, first: at, last: at})
 	e.Method, e.Confidence = a.method, a.confidence
 	when := time.Unix(0, at).UTC().Format("2006-01-02T15:04:05.999Z07:00") // finer than any clock that two machines share
@@ -55,6 +56,9 @@ func (t *Table) Explain(addr flow.Addr, port uint16, at int64) Explanation {
 		return e
 	}
 	e.Text = fmt.Sprintf("%s was no container at %s: %s", addr, when, because[a.reason])
+	if len(e.Names) > 0 {
+		e.Text += "; containers know it as " + strings.Join(e.Names, ", ")
+	}
 	if len(e.Holders) > 0 {
 		h := e.Holders[len(e.Holders)-1]
 		e.Text += fmt.Sprintf("; %q held it last, from %s", h.Container.Name, time.Unix(0, h.From).UTC().Format(time.RFC3339))

@@ -32,6 +32,9 @@ func (t *Table) Names(ns []flow.Name) {
 			continue
 		}
 		n := ns[i]
+		if n.Kind.OfConnection() && !t.said.keep(&n) {
+			t.count.namesForgotten++
+		}
 		n.Addrs = slices.Clone(n.Addrs) // the batch is recycled
 		t.names.queue = append(t.names.queue, asked{name: n, since: max(t.now, n.Time)})
 	}

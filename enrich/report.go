@@ -74,6 +74,7 @@ func (t *Table) fill(f *Flow, c *conn, side int, it *item) {
 	f.Container, f.Holder, f.Local, f.LocalPort = m.c, c.owner[side], c.ends[side], c.ports[side]
 	f.Peer, f.PeerPort, f.Proto = c.ends[o], c.ports[o], c.proto
 	f.PeerIs, f.PeerName, f.Opener = peer, m.names.of(c.ends[o], it.time), opener
+	f.Asked, f.JA4 = t.said.of(c, it.time)
 	f.Sent, f.Received = c.bytes[side], c.bytes[o]
 	f.PacketsSent, f.PacketsReceived = c.packets[side], c.packets[o]
 	f.TotalSent, f.TotalReceived = c.total[side]+c.bytes[side], c.total[o]+c.bytes[o]

@@ -24,6 +24,7 @@ type Table struct {
 	ports    portMap
 	engines  []engine
 	names    names
+	said     sayings
 	exporter exporters
 	count    counters
 
