@@ -37,7 +37,8 @@ var elements = map[uint16]element{
 	227: {value: natSrcPort}, 228: {value: natDstPort},
 	40001: {value: natSrcLo, rank: 1, address: 4}, 40002: {value: natDstLo, rank: 1, address: 4}, // Cisco ASA before 8.4, v9 only
 	40003: {value: natSrcPort, rank: 1}, 40004: {value: natDstPort, rank: 1},
-	58: {value: vlan}, 243: {value: vlan, rank: 1}, 351: {value: vni},
+	58: {value: vlan}, 243: {value: vlan, rank: 1}, 59: {value: vlan, rank: 2}, 254: {value: vlan, rank: 3}, 351: {value: vni},
+	234: {value: vrf}, 235: {value: vrf, rank: 1},
 	136: {value: endReason},
 	32:  {value: icmpTypeCode}, 139: {value: icmpTypeCode, rank: 1},
 	176: {value: icmpType}, 178: {value: icmpType, rank: 1}, 177: {value: icmpCode}, 179: {value: icmpCode, rank: 1},
@@ -53,6 +54,14 @@ var reverseElements = map[uint16]element{
 	1: {value: reverseOctets}, 85: {value: reverseOctets, rank: 1},
 	2: {value: reversePackets}, 86: {value: reversePackets, rank: 1},
 	6: {value: reverseFlags},
+}
+
+// certPEN marks the elements of CERT's YAF: the flags of the first packet and of the others, in both directions.
+// https://tools.netsa.cert.org/cert-ipfix-registry/cert_ipfix_formatted.html
+const certPEN = 6871
+
+var certElements = map[uint16]element{
+	14: {value: tcpFlags, rank: 1}, 15: {value: moreFlags}, 14 | 0x4000: {value: reverseFlags, rank: 1}, 15 | 0x4000: {value: moreReverseFlags},
 }
 
 type field struct {
@@ -138,6 +147,9 @@ func lookup(f field) (element, bool) {
 		return e, known
 	case reversePEN:
 		e, known := reverseElements[f.id]
+		return e, known
+	case certPEN:
+		e, known := certElements[f.id]
 		return e, known
 	}
 	return element{}, false

@@ -456,7 +456,7 @@ func FuzzPlan(f *testing.F) {
 		}
 		clean, has := read(Record{}, 0)
 		old := Record{
-			1, 2, Addr{3, 4}, Addr{5, 6}, Addr{7, 8}, Addr{9, 10}, 11, 12, Addr{13, 14}, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27,
+			1, 2, Addr{3, 4}, Addr{5, 6}, Addr{7, 8}, Addr{9, 10}, 11, 12, Addr{13, 14}, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28,
 		}
 		dirty, _ := read(old, 0xff)
 		if has && clean != dirty {

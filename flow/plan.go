@@ -63,6 +63,7 @@ const (
 	natDstPort
 	vlan
 	vni
+	vrf
 	endReason
 	icmpTypeCode
 	icmpType
@@ -79,6 +80,8 @@ const (
 	flowID
 	biflowDirection
 	reverseFlags
+	moreFlags // beside those of the first packet
+	moreReverseFlags
 	src4
 	dst4
 
@@ -96,7 +99,7 @@ func (p *plan) read(x []byte, r *Record, c *reading) {
 	r.Exporter, r.Domain = c.exporter, c.domain
 	r.Sampling, r.Flags = c.rate, c.flags
 	r.InIf, r.OutIf = uint32(g[inIf].get(x)), uint32(g[outIf].get(x))
-	r.VNI, r.VLAN, r.NATSrcPort, r.NATDstPort = 0, 0, 0, 0
+	r.VNI, r.VRF, r.VLAN, r.NATSrcPort, r.NATDstPort = 0, 0, 0, 0, 0
 	r.SrcPort, r.DstPort = uint16(g[srcPort].get(x)), uint16(g[dstPort].get(x))
 	r.Proto, r.TCPFlags = uint8(g[protocol].get(x)), uint8(g[tcpFlags].get(x))
 	if p.extras {
@@ -138,6 +141,8 @@ func (p *plan) readExtras(x []byte, r *Record, c *reading) {
 	r.NATSrcPort, r.NATDstPort = uint16(g[natSrcPort].get(x)), uint16(g[natDstPort].get(x))
 	r.VLAN = uint16(g[vlan].get(x)) & 0xfff
 	r.VNI = uint32(g[vni].get(x)) & 0xffffff
+	r.VRF = uint32(g[vrf].get(x))
+	r.TCPFlags |= uint8(g[moreFlags].get(x))
 	// flowEndReason, RFC 5102 5.11.3. Idle says nothing about the connection: it may well go on.
 	switch g[endReason].get(x) {
 	case 2, 4, 5: // active timeout, forced, lack of resources
@@ -186,7 +191,7 @@ func (p *plan) reverse(x []byte, r *Record) Record {
 	back.NATSrc, back.NATDst, back.NATSrcPort, back.NATDstPort = r.NATDst, r.NATSrc, r.NATDstPort, r.NATSrcPort
 	back.InIf, back.OutIf = r.OutIf, r.InIf
 	back.Bytes, back.Packets = p.picks[reverseOctets].get(x), p.picks[reversePackets].get(x)
-	back.TCPFlags = uint8(p.picks[reverseFlags].get(x))
+	back.TCPFlags = uint8(p.picks[reverseFlags].get(x) | p.picks[moreReverseFlags].get(x))
 	back.Flags ^= FlagReply
 	return back
 }

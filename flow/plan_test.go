@@ -33,6 +33,20 @@ func TestElements(t *testing.T) {
 		{"VLAN with priority", []uint16{58, 2}, [][]byte{u16(0x6064)}, func(r *Record) { r.VLAN = 100 }},
 		{"802.1Q VLAN", []uint16{243, 2}, [][]byte{u16(100)}, func(r *Record) { r.VLAN = 100 }},
 		{"VXLAN segment", []uint16{351, 8}, [][]byte{u64(0x01<<56 | 5001)}, func(r *Record) { r.VNI = 5001 }},
+		{"VLAN of the other side", []uint16{254, 2, 59, 2}, [][]byte{u16(101, 102)}, func(r *Record) { r.VLAN = 102 }},
+		{"VRF", []uint16{235, 4, 234, 4}, [][]byte{u32(8, 7)}, func(r *Record) { r.VRF = 7 }},
+		{"VRF of the outgoing side", []uint16{235, 4}, [][]byte{u32(8)}, func(r *Record) { r.VRF = 8 }},
+		{"MPLS labels between", []uint16{70, 3, 71, 3, 46, 1, 47, 4, 1, 4}, [][]byte{{1, 2, 3}, {4, 5, 6}, {1}, u32(9), u32(5)}, func(r *Record) { r.Bytes = 5 }},
+		{"seconds", []uint16{150, 4, 151, 4}, [][]byte{u32(labExport-9, labExport-3)}, ago(9*sec, 3*sec)},
+		{"milliseconds", []uint16{152, 8, 153, 8}, [][]byte{u64(labExport*1000-9001, labExport*1000-3002)}, ago(9001*milli, 3002*milli)},
+		{"microseconds", []uint16{154, 8, 155, 8}, [][]byte{u64(ntp(labExport-9, 1<<31), ntp(labExport-3, 1<<30))}, ago(8500*milli, 2750*milli)},
+		{"plain microseconds", []uint16{154, 8, 155, 8}, [][]byte{u64((labExport-9)*1e6, (labExport-3)*1e6)}, ago(9*sec, 3*sec)},
+		{"nanoseconds", []uint16{156, 8, 157, 8}, [][]byte{u64(ntp(labExport-9, 1<<31), ntp(labExport-3, 0))}, ago(8500*milli, 3*sec)},
+		{"microseconds before the export", []uint16{158, 4, 159, 4}, [][]byte{u32(9_000_001, 3_000_002)}, ago(9000001_000, 3000002_000)},
+		{"uptime and its boot in the record", []uint16{22, 4, 21, 4, 160, 8}, [][]byte{u32(91_000, 97_000), u64((labExport - 100) * 1000)}, ago(9*sec, 3*sec)},
+		{"end and duration", []uint16{153, 8, 161, 4}, [][]byte{u64((labExport - 3) * 1000), u32(6000)}, ago(9*sec, 3*sec)},
+		{"start and duration", []uint16{152, 8, 161, 4}, [][]byte{u64((labExport - 9) * 1000), u32(6000)}, ago(9*sec, 3*sec)},
+		{"the finer time wins", []uint16{150, 4, 151, 4, 152, 8, 153, 8}, [][]byte{u32(labExport-9, labExport-3), u64(labExport*1000-9001, labExport*1000-3002)}, ago(9001*milli, 3002*milli)},
 		{"ended", []uint16{136, 1}, [][]byte{{3}}, func(r *Record) { r.Flags |= FlagEnd }},
 		{"cut by the active timeout", []uint16{136, 1}, [][]byte{{2}}, func(r *Record) { r.Flags |= FlagForced }},
 		{"idle is no end", []uint16{136, 1}, [][]byte{{1}}, func(*Record) {}},
@@ -59,6 +73,29 @@ func TestElements(t *testing.T) {
 		if diff := cmp.Diff([]Record{want, want}, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.name, diff)
 		}
+	}
+}
+
+// ago sets the times before the export, ns.
+func ago(first, last int64) func(*Record) {
+	return func(r *Record) { r.First, r.Last = labExport*sec-first, labExport*sec-last }
+}
+
+// ntp is the format of RFC 7011 6.1.9: seconds since 1900 and their fraction in 1/2^32.
+func ntp(seconds, fraction uint64) uint64 { return (seconds+ntpEpoch)<<32 | fraction }
+
+// The flags of YAF, in elements of its own enterprise: of the first packet, of the others, and the same of the answer.
+func TestYAFFlags(t *testing.T) {
+	l := newLab(t, Config{})
+	fields := u16(256, 8, 8, 4, 12, 4, 85, 4)
+	for _, f := range [][3]uint32{{14, 1, certPEN}, {15, 1, certPEN}, {14 | 0x4000, 1, certPEN}, {15 | 0x4000, 1, certPEN}} {
+		fields = append(append(fields, u16(uint16(f[0])|0x8000, uint16(f[1]))...), u32(f[2])...)
+	}
+	fields = append(append(fields, u16(85|0x8000, 4)...), u32(reversePEN)...)
+	record := append(u32(1, 2, 100), SYN, ACK|PSH|FIN, SYN|ACK, ACK|FIN)
+	got := l.send(newMessage(10).set(2, fields).set(256, append(record, u32(200)...)).bytes())
+	if len(got) != 2 || got[0].TCPFlags != SYN|ACK|PSH|FIN || got[1].TCPFlags != SYN|ACK|FIN {
+		t.Errorf("got %+v", got)
 	}
 }
 

@@ -13,6 +13,7 @@ type Record struct {
 	Sampling       uint32 // 1:N; 1 where unsampled or unknown (FlagSamplingUnknown)
 	InIf, OutIf    uint32 // SNMP index, 0 unknown
 	VNI            uint32
+	VRF            uint32 // of the incoming side, else of the outgoing one; 0 none or unknown
 
 	SrcPort, DstPort       uint16 // for ICMP DstPort is type<<8 | code, as NetFlow has it
 	NATSrcPort, NATDstPort uint16

@@ -19,13 +19,13 @@ import (
 // All numbers are little endian. Tags are the letters below; a reader hands on those that it does not know.
 const (
 	streamMagic   = "wwstream"
-	streamVersion = 2
+	streamVersion = 3
 	streamHeader  = 16
 
 	maxFrame  = 16 << 20
 	maxString = 1 << 12
 
-	recordSize = 145
+	recordSize = 149
 	nameSize   = 59 // the least of a name
 )
 

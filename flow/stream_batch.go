@@ -64,7 +64,8 @@ func appendRecord(p []byte, r *Record) []byte {
 	p = le.AppendUint16(p, r.NATSrcPort)
 	p = le.AppendUint16(p, r.NATDstPort)
 	p = le.AppendUint16(p, r.VLAN)
-	return append(p, r.Proto, r.TCPFlags, r.Flags)
+	p = append(p, r.Proto, r.TCPFlags, r.Flags)
+	return le.AppendUint32(p, r.VRF)
 }
 
 func appendName(p []byte, n *Name) []byte {
@@ -175,6 +176,7 @@ func (d *decoder) record(r *Record) {
 	r.NATSrcPort, r.NATDstPort = le.Uint16(b[136:]), le.Uint16(b[138:])
 	r.VLAN = le.Uint16(b[140:])
 	r.Proto, r.TCPFlags, r.Flags = b[142], b[143], b[144]
+	r.VRF = le.Uint32(b[145:])
 }
 
 func (d *decoder) name() Name {

@@ -232,11 +232,11 @@ func TestStreamTorn(t *testing.T) {
 
 func TestStreamErrors(t *testing.T) {
 	dir := t.TempDir()
-	head := streamMagic + "\x02\x00\x00\x00\x01\x00\x00\x00"
+	head := streamMagic + "\x03\x00\x00\x00\x01\x00\x00\x00"
 	for name, c := range map[string]struct{ file, want string }{
 		"not a stream":  {"hello, world and more", "F: not a recorded stream"},
 		"short, not it": {"hel", "F: not a recorded stream"},
-		"version":       {streamMagic + "\x01\x00\x00\x00\x01\x00\x00\x00", "F: version 1 of the recorded stream, this program reads 2"},
+		"version":       {streamMagic + "\x01\x00\x00\x00\x01\x00\x00\x00", "F: version 1 of the recorded stream, this program reads 3"},
 		"zeros":         {head + "B\x00\x00\x00", "F at byte 18: no frame begins with byte 0x0"},
 		"length":        {head + "B\xff\xff\xff\xff\x7f", "F at byte 16: a frame of 34359738367 bytes, more than 16777216"},
 		"varint":        {head + "B" + strings.Repeat("\xff", 11), "F at byte 16: binary: varint overflows a 64-bit integer"},
@@ -297,7 +297,7 @@ func TestStreamAllocations(t *testing.T) {
 // Hostile recordings end with an error or an end; what decodes encodes to the same bytes.
 func FuzzStream(f *testing.F) {
 	r := rand.New(rand.NewPCG(9, 9))
-	file := []byte(streamMagic + "\x02\x00\x00\x00\x01\x00\x00\x00")
+	file := []byte(streamMagic + "\x03\x00\x00\x00\x01\x00\x00\x00")
 	for range 3 {
 		p := AppendBatch(nil, randomBatch(r))
 		file = append(append(binary.AppendUvarint(append(file, TagBatch), uint64(len(p))), p...), "W\x08aaaaaaaa"...)

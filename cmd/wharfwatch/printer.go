@@ -49,6 +49,7 @@ type line struct {
 	Domain   uint32    `json:"domain"`
 	VLAN     uint16    `json:"vlan"`
 	VNI      uint32    `json:"vni"`
+	VRF      uint32    `json:"vrf,omitempty"`
 
 	NATSrc     *flow.Addr `json:"nat_src,omitempty"`
 	NATSrcPort uint16     `json:"nat_sport,omitempty"`
@@ -69,7 +70,7 @@ func (p *printer) records(records []flow.Record) {
 		}
 		l := line{
 			First: stamp(r.First), Last: stamp(r.Last), Src: r.Src, SrcPort: r.SrcPort, Dst: r.Dst, DstPort: r.DstPort, Proto: r.Proto,
-			TCPFlags: r.TCPFlags, Bytes: r.Bytes, Packets: r.Packets, Sampling: r.Sampling, Exporter: r.Exporter, Domain: r.Domain, VLAN: r.VLAN, VNI: r.VNI,
+			TCPFlags: r.TCPFlags, Bytes: r.Bytes, Packets: r.Packets, Sampling: r.Sampling, Exporter: r.Exporter, Domain: r.Domain, VLAN: r.VLAN, VNI: r.VNI, VRF: r.VRF,
 		}
 		if !r.NATSrc.IsZero() {
 			l.NATSrc, l.NATSrcPort = &r.NATSrc, r.NATSrcPort
