@@ -70,7 +70,7 @@ const (
 	sawSYNACK                    // SYN and ACK in one packet: this direction answers
 	sawReply                     // the assembler says that this direction answers
 	sawFirst                     // the assembler saw the SYN of this direction first
-	sawRequest                   // ICMP echo request
+	sawRequest                   // ICMP echo request, or the kernel's word that this direction opened
 	sawAny                       // anything at all
 )
 

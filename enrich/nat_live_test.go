@@ -1,10 +1,10 @@
 package enrich_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -191,10 +191,10 @@ func (o *outside) until(what string, done func() bool) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, r := range o.seen {
+	for _, r := range o.seen[max(0, len(o.seen)-20):] {
 		o.t.Logf("the router saw %v:%d > %v:%d/%d %d bytes", r.Src, r.SrcPort, r.Dst, r.DstPort, r.Proto, r.Bytes)
 	}
-	for _, f := range o.flows {
+	for _, f := range o.flows[max(0, len(o.flows)-20):] {
 		o.t.Logf("told %s %v:%d > %v:%d %s %s", f.Container.Name, f.Local, f.LocalPort, f.Peer, f.PeerPort, f.Method, f.Confidence)
 	}
 	var text strings.Builder
@@ -218,39 +218,240 @@ func (o *outside) from(name string) string {
 	return beat.From
 }
 
-func by(f enrich.Flow, method, confidence string) error {
+func (o *outside) by(f enrich.Flow, method, confidence string) {
+	o.t.Helper()
 	if f.Method.String() != method || f.Confidence.String() != confidence {
-		return fmt.Errorf("%s with %v:%d was attributed by %s, %s; want %s, %s", f.Container.Name, f.Peer, f.PeerPort, f.Method, f.Confidence, method, confidence)
+		o.t.Errorf("%s with %v:%d was attributed by %s, %s; want %s, %s", f.Container.Name, f.Peer, f.PeerPort, f.Method, f.Confidence, method, confidence)
 	}
-	return nil
 }
 
-// TestLiveMasquerade is A4: two containers use one source port to one destination; the router sees the host's address twice.
-func TestLiveMasquerade(t *testing.T) {
-	o := watchOutside(t, rig.Options{}, nil)
-	serve(t, o.Rig, "203.0.113.9:443")
+// TestLiveOutside watches one host by what its router exports: containers behind masquerade, on the host's network and with published
+// ports, and processes of the host.
+func TestLiveOutside(t *testing.T) {
+	o := watchOutside(t, rig.Options{DockerdArgs: []string{"--ipv6", "--fixed-cidr-v6", "fd00:29::/64"}}, nil)
+	o.AddRouterAddr("203.0.113.10/32")
+	o.AddRouterAddr("203.0.113.11/32")
+	o.AddRouterAddr("fd00:77::9/128")
+	o.AddRouterRoute("172.29.0.0/16")
+	o.servers("--tcp", "203.0.113.9:443", "--ntp", "203.0.113.9:123", "--tcp", "203.0.113.10:443", "--ntp", "203.0.113.11:123", "--tcp", "[fd00:77::9]:443", "--ntp", "[fd00:77::9]:123")
+	for _, test := range []struct {
+		name string
+		run  func(*outside)
+	}{
+		{"masquerade", masquerade},
+		{"masquerade of UDP", masqueradeUDP},
+		{"host network", hostNetwork},
+		{"host process", hostProcess},
+		{"published port", publishedPort},
+		{"IPv6", six},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			sub := o.t
+			o.t = t
+			test.run(o)
+			o.t = sub
+		})
+	}
+}
+
+// servers starts the router's side.
+func (o *outside) servers(listen ...string) {
+	binary, err := rig.ActorBinary()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cmd := o.RouterExec(ctx, append([]string{binary, "actor", "serve"}, listen...)...)
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.t.Cleanup(func() {
+		cancel()
+		_ = cmd.Wait()
+	})
+	for lines := bufio.NewReader(out); len(listen) > 0; listen = listen[2:] {
+		if line, err := lines.ReadString('\n'); err != nil {
+			o.t.Fatalf("server said %q: %v", line, err)
+		}
+	}
+}
+
+// actor runs one in the host's namespace, as a process of the host, to its end.
+func (o *outside) actor(args ...string) string {
+	o.t.Helper()
+	binary, err := rig.ActorBinary()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	out, err := o.HostExec(ctx, append([]string{binary, "actor"}, args...)...).Output()
+	if err != nil || strings.Contains(string(out), "error") {
+		o.t.Fatalf("actor %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// masquerade is A4: two containers use one source port to one destination; the router sees the host's address twice.
+func masquerade(o *outside) {
 	for _, name := range []string{"one", "two"} {
-		o.Run("--name", name, o.image, "beacon", "--to", "203.0.113.9:443", "--source-port", "40000", "--count", "1", "--reply", map[string]string{"one": "1000", "two": "30000"}[name], "--linger", "1m")
+		reply := map[string]string{"one": "1000", "two": "30000"}[name]
+		o.Run("--name", name, o.image, "beacon", "--to", "203.0.113.9:443", "--source-port", "40000", "--count", "1", "--reply", reply, "--linger", "1m")
 	}
 	var ports []uint16
 	for _, name := range []string{"one", "two"} {
 		f := o.flow(name, "203.0.113.9", 443)
-		if err := by(f, "nat", "exact"); err != nil {
-			t.Error(err)
-		}
+		o.by(f, "nat", "exact")
 		if big := f.Received > 20000; big != (name == "two") {
-			t.Errorf("%s received %d bytes, and asked for another number", name, f.Received)
+			o.t.Errorf("%s received %d bytes, and asked for another number", name, f.Received)
 		}
 		if from := o.from(name); !strings.HasSuffix(from, ":40000") {
-			t.Errorf("%s talked from %s, want port 40000", name, from)
+			o.t.Errorf("%s talked from %s, want port 40000", name, from)
 		}
 		if f.Local.String() != o.HostAddr.String() || f.Opener != enrich.OpenerLocal {
-			t.Errorf("%s: local %v, opener %s; want the host's %v and local", name, f.Local, f.Opener, o.HostAddr)
+			o.t.Errorf("%s: local %v, opener %s; want the host's %v and local", name, f.Local, f.Opener, o.HostAddr)
 		}
 		ports = append(ports, f.LocalPort)
 	}
 	if ports[0] == ports[1] {
-		t.Errorf("both were seen from port %d", ports[0])
+		o.t.Errorf("both were seen from port %d", ports[0])
 	}
-	t.Logf("from outside the ports are %v", ports)
+	o.t.Logf("from outside the ports are %v", ports)
+}
+
+// masqueradeUDP is A5: the same tuple comes again within the 30 s that conntrack keeps it, without a second event.
+func masqueradeUDP(o *outside) {
+	o.Run("--name", "clock", o.image, "ntp", "--to", "203.0.113.9:123", "--source-port", "50123", "--period", "4s", "--count", "4", "--linger", "1m")
+	o.by(o.flow("clock", "203.0.113.9", 123), "nat", "exact")
+	o.until("all four questions were exported", func() bool {
+		n := uint64(0)
+		for _, r := range o.seen {
+			if r.Proto == flow.UDP && r.DstPort == 123 && r.Src.String() == o.HostAddr.String() {
+				n += r.Packets
+			}
+		}
+		return n == 4
+	})
+}
+
+// hostNetwork is A7: 200 TCP connections and 200 of UDP, each 5 ms long, while a server of the host listens at the remote's port number.
+func hostNetwork(o *outside) {
+	o.decoy("0.0.0.0:123")
+	o.Run("--name", "agent", "--network=host", o.image, "beacon", "--to", "203.0.113.10:443", "--period", "10ms", "--count", "200", "--open", "5ms")
+	o.Run("--name", "timer", "--network=host", o.image, "ntp", "--to", "203.0.113.11:123", "--period", "10ms", "--count", "200", "--open", "5ms")
+	o.all("agent", "203.0.113.10", 1000) // SYN, ACK, question, FIN and its ACK at least
+	o.all("timer", "203.0.113.11", 200)
+}
+
+// decoy is a wildcard server of the host.
+func (o *outside) decoy(addr string) {
+	var c net.PacketConn
+	o.InHost(func() (err error) {
+		c, err = net.ListenPacket("udp4", addr)
+		return err
+	})
+	o.t.Cleanup(func() { c.Close() })
+}
+
+// all waits until the router has told of n packets at least from the host to a server, and the container has ended. Every one of those
+// connections must be that container's, by its socket.
+func (o *outside) all(name, peer string, n uint64) {
+	o.t.Helper()
+	o.Docker("wait", name)
+	ports := map[uint16]bool{}
+	o.until("what "+name+" sent was exported and attributed", func() bool {
+		clear(ports)
+		sent := uint64(0)
+		for _, r := range o.seen {
+			if r.Dst.String() == peer {
+				sent += r.Packets
+				ports[r.SrcPort] = true
+			}
+		}
+		told := map[uint16]bool{}
+		for _, f := range o.flows {
+			if f.Peer.String() == peer && f.Container.Name == name && f.Method == enrich.MethodSocket && f.Confidence == enrich.Exact {
+				told[f.LocalPort] = true
+			}
+		}
+		return sent >= n && len(told) == len(ports)
+	})
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(ports) < 150 {
+		o.t.Errorf("%s used %d source ports only", name, len(ports))
+	}
+	for _, f := range o.flows {
+		if f.Peer.String() == peer && f.Container.Name != name {
+			o.t.Errorf("port %d of %s was told as %s, by %s", f.LocalPort, name, f.Container.Name, f.Method)
+		}
+	}
+	o.t.Logf("%s: %d of %d source ports by socket, exact", name, len(ports), len(ports))
+}
+
+func hostProcess(o *outside) {
+	o.actor("beacon", "--to", "203.0.113.9:443", "--source-port", "41000", "--count", "1", "--open", "50ms")
+	var found enrich.Flow
+	o.until("a flow of the host's process", func() bool {
+		for _, f := range o.flows {
+			if f.LocalPort == 41000 && f.Container.ID == "" {
+				found = f
+				return true
+			}
+		}
+		return false
+	})
+	o.by(found, "socket", "exact")
+	if w := found.Container.Workload; !strings.HasPrefix(w, "host:rig/") || len(w) < 10 {
+		o.t.Errorf("the workload is %q", w)
+	}
+	o.t.Logf("a process of the host is %s", found.Container.Workload)
+}
+
+// publishedPort is A6: from outside to the host's port, and to that port from another container.
+func publishedPort(o *outside) {
+	o.Run("--name", "web", "-p", "8080:80", o.image, "listen", "tcp", ":80")
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	binary, err := rig.ActorBinary()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	if out, err := o.RouterExec(ctx, binary, "actor", "beacon", "--to", o.HostAddr.String()+":8080", "--source-port", "42000", "--count", "1").CombinedOutput(); err != nil || strings.Contains(string(out), "error") {
+		o.t.Fatalf("%v: %s", err, out)
+	}
+	f := o.flow("web", o.RouterAddr.String(), 42000)
+	o.by(f, "nat", "exact")
+	if f.LocalPort != 8080 || f.Opener != enrich.OpenerRemote {
+		o.t.Errorf("local port %d, opener %s; want 8080 and remote", f.LocalPort, f.Opener)
+	}
+}
+
+// six is A11: containers are not translated, sockets of the host are IPv6 ones. Without any rule the kernel tracks no IPv6.
+func six(o *outside) {
+	tracked := false
+	for _, command := range []string{"ip6tables", "ip6tables-legacy", "ip6tables-nft"} {
+		tracked = tracked || o.HostExec(o.t.Context(), command, "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW").Run() == nil
+	}
+	if !tracked {
+		o.t.Fatal("no ip6tables can write a rule that tracks connections")
+	}
+	o.Run("--name", "agent6", "--network=host", o.image, "beacon", "--to", "[fd00:77::9]:443", "--period", "10ms", "--count", "20", "--open", "5ms")
+	o.Run("--name", "timer6", "--network=host", o.image, "ntp", "--to", "[fd00:77::9]:123", "--period", "10ms", "--count", "20", "--open", "5ms")
+	for _, name := range []string{"agent6", "timer6"} {
+		n := 0
+		o.until("20 connections of "+name, func() bool {
+			n = 0
+			for _, f := range o.flows {
+				if f.Container.Name == name && f.Kind&enrich.Open != 0 && f.Method == enrich.MethodSocket && f.Confidence == enrich.Exact {
+					n++
+				}
+			}
+			return n >= 20
+		})
+	}
 }

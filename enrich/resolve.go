@@ -32,6 +32,7 @@ type verdict struct {
 	reason     Reason
 	wait       patience
 	ends       bool // the binding does: a longer flow may get another answer
+	opened     int8 // the kernel saw who opened: 1 this side, 2 the other one, 0 it did not
 }
 
 // patience says whether an answer may become better when the engine's events have passed the flow.
@@ -172,6 +173,9 @@ func (t *Table) attribute(c *conn) bool {
 		a := t.resolve(c.query(side, c.start, c.last))
 		t.give(c, side, a.holder)
 		c.firm = c.firm && !a.ends
+		if a.opened != 0 {
+			c.evidence[side^int(a.opened-1)] |= sawRequest
+		}
 		c.how[side], c.sure[side], c.why[side], wait[side] = a.method, a.confidence, a.reason, a.wait
 	}
 	c.checked = t.index.moved

@@ -135,7 +135,7 @@ func (t *Table) behind(q query, h match, place int) verdict {
 	if e.sure > q.first+int64(t.c.Addresses.Tolerance) || t.lost(e.engine, q) {
 		v.confidence = min(v.confidence, High)
 	}
-	v.ends = v.ends || e.to != forever
+	v.ends, v.opened = v.ends || e.to != forever, 1+int8(h.side)
 	return v
 }
 

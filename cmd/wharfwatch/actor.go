@@ -28,6 +28,7 @@ type actor struct {
 	bytes, reply  int
 	port          int // of the source, 0 for any
 	delay, linger time.Duration
+	open          time.Duration // that a connection stays open when all is said
 
 	random *rand.Rand
 	mu     sync.Mutex // protects out
@@ -65,6 +66,7 @@ func newActorCommand(g *globals) *cobra.Command {
 		f.IntVar(&a.reply, "reply", reply, "to ask back in a beat")
 		f.DurationVar(&a.delay, "delay", 0, "before the first beat")
 		f.IntVar(&a.port, "source-port", 0, "0 takes any")
+		f.DurationVar(&a.open, "open", 0, "stay connected when all is said")
 		f.DurationVar(&a.linger, "linger", 0, "stay after the last beat")
 		_ = c.MarkFlagRequired("to")
 		return c
@@ -207,7 +209,9 @@ func (a *actor) exchange(ctx context.Context) (net.Addr, error) {
 		return nil, err
 	}
 	defer c.Close()
-	return c.LocalAddr(), a.message(c)
+	err = a.message(c)
+	pause(ctx, a.open)
+	return c.LocalAddr(), err
 }
 
 // hold keeps one connection and sends a message in each beat; a lost connection is opened again.

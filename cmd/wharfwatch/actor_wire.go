@@ -52,6 +52,7 @@ func (a *actor) askTime(ctx context.Context) (net.Addr, error) {
 		return c.LocalAddr(), err
 	}
 	_, err = c.Read(packet)
+	pause(ctx, a.open)
 	return c.LocalAddr(), err
 }
 
