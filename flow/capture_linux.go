@@ -21,14 +21,22 @@ const (
 	captureStats  = int64(time.Second)
 )
 
-// openCapture watches the interfaces that match one of the patterns (path.Match, separated by commas) and captures on each while
-// it exists. The note says on which it begins. Without the permission it fails at once.
+// captureOptions is what a Config says about captures.
+type captureOptions struct {
+	patterns  string // of path.Match, separated by commas
+	ringBytes int    // of all rings together
+	ignore    []ignoreRule
+}
+
+// openCapture watches the interfaces that match one of the patterns and captures on each while it exists. The note says on which it begins. Without the permission it fails at once.
 //
 // A port of a bridge is left out when the bridge matches too: each packet would be seen twice.
-func openCapture(patterns string, pool Pool, set *metrics.Set, log *slog.Logger) (Source, string, error) {
+func openCapture(o captureOptions, pool Pool, set *metrics.Set, log *slog.Logger) (Source, string, error) {
+	patterns := o.patterns
 	c := &capture{
+		ignore: o.ignore, memory: newRingMemory(o.ringBytes, set),
 		patterns: strings.Split(patterns, ","), pool: pool, set: set, log: log,
-		list: listInterfaces, running: make(map[int]*reader), failed: make(map[int]string),
+		list: listInterfaces, start: func(f func()) { go f() }, running: make(map[int]*reader), failed: make(map[int]string),
 		packets: set.GetOrCreateCounter("wharfwatch_flow_capture_packets_total"),
 		drops:   set.GetOrCreateCounter("wharfwatch_flow_capture_drops_total"),
 		freezes: set.GetOrCreateCounter("wharfwatch_flow_capture_freezes_total"),
@@ -66,10 +74,13 @@ func openCapture(patterns string, pool Pool, set *metrics.Set, log *slog.Logger)
 // capture runs one ring for each interface that matches. Run's goroutine owns running and failed.
 type capture struct {
 	patterns []string
+	ignore   []ignoreRule
+	memory   *ringMemory
 	pool     Pool
 	set      *metrics.Set
 	log      *slog.Logger
 	list     func() ([]iface, error)
+	start    func(func())
 	running  map[int]*reader // by interface index
 	failed   map[int]string  // interfaces that cannot be opened, and why: said once
 
@@ -156,7 +167,7 @@ func (c *capture) watch(ctx context.Context) {
 		if c.running[n.index] != nil {
 			continue
 		}
-		r, err := openRing(n.index, n.bridge)
+		r, err := c.memory.open(n, c.ignore)
 		if err != nil {
 			if c.failed[n.index] != err.Error() {
 				c.failed[n.index] = err.Error()
@@ -170,19 +181,19 @@ func (c *capture) watch(ctx context.Context) {
 		c.running[n.index] = &reader{stop, done}
 		c.rings.Inc()
 		c.log.Info("capturing", "interface", n.name)
-		go func() {
+		c.start(func() {
 			defer close(done)
 			defer c.rings.Dec()
-			if err := c.read(ctx, r, n.name); err != nil {
+			if err := c.read(ctx, r, n); err != nil {
 				c.log.Warn("the capture ended", "interface", n.name, "err", err)
 			}
-		}()
+		})
 	}
 }
 
 // read moves packets from a ring to the assembler until ctx ends, and closes the ring.
-func (c *capture) read(ctx context.Context, r *ring, name string) (err error) {
-	t := newTap("capture:"+name, c.pool, DefaultConversations, c.set, func(b *Batch) {
+func (c *capture) read(ctx context.Context, r *ring, n iface) (err error) {
+	t := newTap("capture:"+n.name, c.pool, DefaultConversations, c.set, func(b *Batch) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.emit(b)
@@ -193,7 +204,7 @@ func (c *capture) read(ctx context.Context, r *ring, name string) (err error) {
 	defer func() {
 		c.count(r, a, counted)
 		t.drain()
-		err = errors.Join(err, r.close())
+		err = errors.Join(err, c.memory.close(r))
 	}()
 	var p ringPacket
 	for {
@@ -206,11 +217,7 @@ func (c *capture) read(ctx context.Context, r *ring, name string) (err error) {
 			if !ok {
 				break
 			}
-			if p.skip {
-				t.skip(outgoing)
-			} else {
-				t.frame(r.link, p.frame, p.wire, p.vlan, p.time)
-			}
+			c.take(t, r, &p)
 			if r.packets == 0 && (ctx.Err() != nil || a.newest-counted >= captureStats) {
 				break // between two blocks: a full wire must not hold up the rest
 			}
@@ -219,6 +226,9 @@ func (c *capture) read(ctx context.Context, r *ring, name string) (err error) {
 		if a.newest-counted >= captureStats {
 			c.count(r, a, counted)
 			counted = a.newest
+			if r, err = c.grow(r, n, t, counted); err != nil {
+				return err
+			}
 		}
 		if r.packets == 0 && r.at == nil {
 			t.advance(now - captureMargin)
@@ -230,6 +240,50 @@ func (c *capture) read(ctx context.Context, r *ring, name string) (err error) {
 			return err
 		}
 	}
+}
+
+// take hands one packet on.
+func (c *capture) take(t *tap, r *ring, p *ringPacket) {
+	if p.skip {
+		t.skip(outgoing)
+		return
+	}
+	t.frame(r.link, p.frame, p.wire, p.vlan, p.time)
+}
+
+// grow replaces a ring that was more than half full by a larger one. The new ring captures before the old one stops, and leaves out what
+// both have; what comes in the microsecond between may be seen twice or not at all.
+func (c *capture) grow(old *ring, n iface, t *tap, counted int64) (*ring, error) {
+	if !old.pressed {
+		return old, nil
+	}
+	old.pressed = false
+	r, err := c.memory.larger(old, n, c.ignore)
+	if r == nil || err != nil {
+		return old, nil // as it is, it works
+	}
+	if err := old.filter(nil, 0); err != nil {
+		return r, errors.Join(err, c.memory.close(old))
+	}
+	var p ringPacket
+	for range 3 { // the kernel gives back the block in hand when its time is over
+		for {
+			ok, err := old.next(&p)
+			if err != nil {
+				return r, errors.Join(err, c.memory.close(old))
+			}
+			if !ok {
+				break
+			}
+			c.take(t, old, &p)
+		}
+		if err := old.wait(); err != nil {
+			break
+		}
+	}
+	c.count(old, t.assembler, counted)
+	r.after = old.last
+	return r, c.memory.close(old)
 }
 
 // count reads the kernel's counters; drops become a gap since the last time.

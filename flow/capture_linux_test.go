@@ -110,6 +110,7 @@ type watched struct {
 	got     collected
 	gaps    []Gap
 	hold    bool // emit blocks
+	held    bool // it did
 	sources map[string]int
 
 	stop func() time.Duration // ends the capture and says how long that took
@@ -117,20 +118,28 @@ type watched struct {
 
 func watch(t *testing.T, enter func(func()), patterns string) *watched {
 	t.Helper()
+	return watchWith(t, enter, captureOptions{patterns: patterns, ringBytes: Default().RingBytes})
+}
+
+func watchWith(t *testing.T, enter func(func()), o captureOptions) *watched {
+	t.Helper()
 	w := &watched{set: metrics.NewSet(), sources: make(map[string]int)}
 	w.changed = sync.NewCond(&w.mu)
-	s, note, err := openCapture(patterns, NewPool(8), w.set, slog.New(slog.DiscardHandler))
+	s, note, err := openCapture(o, NewPool(8), w.set, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Error(err)
 		runtime.Goexit()
 	}
 	w.note = note
+	s.(*capture).start = func(f func()) { go enter(f) } // a larger ring is opened there
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go enter(func() {
 		ended <- s.Run(ctx, func(b *Batch) {
 			w.mu.Lock()
 			for w.hold {
+				w.held = true
+				w.changed.Broadcast()
 				w.changed.Wait()
 			}
 			w.sources[b.Source]++
@@ -330,7 +339,7 @@ func TestCaptureDrops(t *testing.T) {
 		w.mu.Unlock()
 		send, closed := sender(t, "ww-b")
 		frame := serialize(t, ethernet(typeIPv4), ip4(UDP), udp(4000, 5000), payload(1400))
-		const n = 2 * ringBlock * ringBlocks / 1500
+		const n = 2 * ringBlock * ringStart / 1500
 		for range n {
 			send(frame)
 		}
@@ -443,7 +452,7 @@ func TestCapturePermission(t *testing.T) {
 		if err = unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
 			return
 		}
-		_, _, err = openCapture("docker0", NewPool(1), metrics.NewSet(), slog.New(slog.DiscardHandler))
+		_, _, err = openCapture(captureOptions{patterns: "docker0"}, NewPool(1), metrics.NewSet(), slog.New(slog.DiscardHandler))
 	}()
 	<-done
 	if want := "no permission to capture on docker0: run as root, or give the program CAP_NET_RAW and CAP_NET_ADMIN"; err == nil || err.Error() != want {
@@ -472,7 +481,99 @@ func TestCapturePatterns(t *testing.T) {
 	if diff := cmp.Diff([]string{"veth1 is left out: it is a port of docker0"}, notes); diff != "" {
 		t.Error(diff)
 	}
-	if _, _, err := openCapture("br-[", NewPool(1), metrics.NewSet(), slog.New(slog.DiscardHandler)); err == nil {
+	if _, _, err := openCapture(captureOptions{patterns: "br-["}, NewPool(1), metrics.NewSet(), slog.New(slog.DiscardHandler)); err == nil {
 		t.Error("a bad pattern opened")
 	}
+}
+
+// A ring that was more than half full is replaced by a larger one, and no packet is lost or counted twice on the way; the budget holds, and is
+// given back.
+func TestCaptureGrows(t *testing.T) {
+	inNamespace(t, func(t *testing.T, enter func(func())) {
+		ip(t, "link add ww-a type veth peer name ww-b")
+		ip(t, "link set ww-a up")
+		ip(t, "link set ww-b up")
+		w := watchWith(t, enter, captureOptions{patterns: "ww-a", ringBytes: 8 << 20})
+		used := func() float64 { return w.set.GetOrCreateGauge("wharfwatch_flow_capture_ring_bytes", nil).Get() }
+		w.until(t, "heartbeat", func() bool { return len(w.got.marks) > 0 && used() == ringStart*ringBlock })
+		send, closed := sender(t, "ww-b")
+		frame := serialize(t, ethernet(typeIPv4), ip4(UDP), udp(4000, 5000), payload(1400))
+		w.mu.Lock()
+		w.hold = true
+		w.mu.Unlock()
+		w.until(t, "halt", func() bool { return w.held })
+		const burst = 7 * ringBlock / 1600
+		for range burst {
+			send(frame)
+		}
+		w.mu.Lock()
+		w.hold = false
+		w.changed.Broadcast()
+		w.mu.Unlock()
+		sent := uint64(burst)
+		w.until(t, "larger ring", func() bool {
+			w.mu.Unlock()
+			send(frame) // also while the rings change
+			sent++
+			w.mu.Lock()
+			return w.counter("wharfwatch_flow_capture_ring_grown_total") == 1
+		})
+		w.until(t, "all packets", func() bool { return w.counter("wharfwatch_flow_packets_total") >= sent })
+		if used() != 4*ringStart*ringBlock {
+			t.Errorf("%g bytes of rings", used())
+		}
+		closed()
+		w.stop()
+		w.conserved(t, 0)
+		if got := w.packets(5000); got != sent {
+			t.Errorf("%d packets, sent %d", got, sent)
+		}
+		if used() != 0 {
+			t.Errorf("%g bytes of rings after the end", used())
+		}
+	})
+}
+
+// Sixty bridges fit into the budget; those that do not are said.
+func TestCaptureBudget(t *testing.T) {
+	inNamespace(t, func(t *testing.T, enter func(func())) {
+		for i := range 6 {
+			ip(t, fmt.Sprintf("link add br-%d type bridge", i))
+			ip(t, fmt.Sprintf("link set br-%d up", i))
+		}
+		w := watchWith(t, enter, captureOptions{patterns: "br-*", ringBytes: (2*ringStart + ringStart/2 + ringStart/4) * ringBlock})
+		w.until(t, "four captures", func() bool { return w.counterGauge() == 4 && len(w.sources) == 4 })
+		if got := w.set.GetOrCreateGauge("wharfwatch_flow_capture_ring_bytes", nil).Get(); got != (2*ringStart+ringStart/2+ringStart/4)*ringBlock {
+			t.Errorf("%g bytes of rings", got)
+		}
+		ip(t, "link del br-0")
+		w.until(t, "a capture of one that had none", func() bool { return len(w.sources) == 5 })
+		w.stop()
+	})
+}
+
+// The kernel drops what flow.ignore names.
+func TestCaptureIgnores(t *testing.T) {
+	inNamespace(t, func(t *testing.T, enter func(func())) {
+		ip(t, "link add ww-a type veth peer name ww-b")
+		ip(t, "link set ww-a up")
+		ip(t, "link set ww-b up")
+		rule, err := parseIgnore("10.0.0.0/30:5000")
+		if err != nil {
+			t.Error(err)
+		}
+		w := watchWith(t, enter, captureOptions{patterns: "ww-a", ringBytes: 1 << 20, ignore: []ignoreRule{rule}})
+		w.until(t, "heartbeat", func() bool { return len(w.got.marks) > 0 })
+		send, closed := sender(t, "ww-b")
+		for _, port := range []uint16{5000, 5000, 5001} {
+			send(serialize(t, ethernet(typeIPv4), ip4(UDP), udp(4000, port), payload(100)))
+		}
+		w.until(t, "the packet behind them", func() bool { return w.packets(5001) == 1 })
+		closed()
+		w.stop()
+		w.conserved(t, 0)
+		if n := w.counter("wharfwatch_flow_capture_packets_total"); n != 1 {
+			t.Errorf("the kernel passed %d packets", n)
+		}
+	})
 }

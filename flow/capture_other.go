@@ -9,6 +9,13 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 )
 
-func openCapture(string, Pool, *metrics.Set, *slog.Logger) (Source, string, error) {
+// captureOptions is what a Config says about captures.
+type captureOptions struct {
+	patterns  string
+	ringBytes int
+	ignore    []ignoreRule
+}
+
+func openCapture(captureOptions, Pool, *metrics.Set, *slog.Logger) (Source, string, error) {
 	return nil, "", errors.New("live capture is not in this build: it needs Linux")
 }

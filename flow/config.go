@@ -21,6 +21,10 @@ type Config struct {
 	SFlow []string `yaml:"sflow"`
 	// Interfaces lists the interfaces to capture on, as patterns of path.Match: "docker0", "br-*".
 	Interfaces []string `yaml:"interfaces"`
+	// RingBytes is the memory that the captures of all interfaces share.
+	RingBytes int `yaml:"ring_bytes"`
+	// Ignore is traffic that captures leave to the kernel to drop: "192.0.2.0/24", "192.0.2.1:8470", "[2001:db8::1]:8470", ":8470". At most 32.
+	Ignore []string `yaml:"ignore"`
 	// ReceiveBufferBytes is asked of the kernel for each UDP socket. Without CAP_NET_ADMIN net.core.rmem_max caps it.
 	ReceiveBufferBytes int `yaml:"receive_buffer_bytes"`
 	// Workers is how many sockets and threads share each UDP address, 1 to 64. Each sender stays with one of them.
@@ -62,6 +66,7 @@ func Default() Config {
 		Netflow:              []string{":2055", ":4739"},
 		SFlow:                []string{":6343"},
 		Interfaces:           []string{"docker0", "br-*"},
+		RingBytes:            64 << 20,
 		ReceiveBufferBytes:   32 << 20,
 		Workers:              1,
 		ActiveTimeoutSeconds: 300,
@@ -89,6 +94,17 @@ func (c Config) Validate(report func(path, message string)) {
 		case p == "" || strings.ContainsAny(p, "/ \t"):
 			report(path, fmt.Sprintf("%q is not the name of an interface or a pattern like br-*", p))
 		}
+	}
+	if c.RingBytes < 1<<20 || c.RingBytes > 4<<30 {
+		report("ring_bytes", fmt.Sprintf("%d is outside 1048576 to 4294967296", c.RingBytes))
+	}
+	for i, s := range c.Ignore {
+		if _, err := parseIgnore(s); err != nil {
+			report(fmt.Sprintf("ignore[%d]", i), err.Error())
+		}
+	}
+	if len(c.Ignore) > maxIgnore {
+		report("ignore", fmt.Sprintf("%d rules are more than %d", len(c.Ignore), maxIgnore))
 	}
 	if c.ReceiveBufferBytes < 1<<16 || c.ReceiveBufferBytes > 1<<30 {
 		report("receive_buffer_bytes", fmt.Sprintf("%d is outside 65536 to 1073741824", c.ReceiveBufferBytes))
@@ -192,7 +208,15 @@ func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []S
 	if len(c.Interfaces) == 0 || c.Interfaces[0] == "off" {
 		return sources, notes, nil
 	}
-	s, note, err := openCapture(strings.Join(c.Interfaces, ","), pool, set, log)
+	o := captureOptions{patterns: strings.Join(c.Interfaces, ","), ringBytes: c.RingBytes}
+	for _, s := range c.Ignore {
+		rule, err := parseIgnore(s)
+		if err != nil {
+			return sources, notes, fmt.Errorf("ignore: %w", err)
+		}
+		o.ignore = append(o.ignore, rule)
+	}
+	s, note, err := openCapture(o, pool, set, log)
 	switch {
 	case err == nil:
 		sources, notes = append(sources, s), append(notes, note)

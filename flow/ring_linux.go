@@ -11,10 +11,12 @@ import (
 )
 
 // A TPACKET_V3 ring (https://docs.kernel.org/networking/packet_mmap.html). The kernel fills blocks and gives them to us whole;
-// only the block bounds a packet, so a block takes any GSO frame.
+// only the block bounds what is kept of a packet, ringSnap at most.
 const (
-	ringBlock    = 1 << 20
-	ringBlocks   = 16
+	ringBlock    = 128 << 10
+	ringLeast    = 2 // blocks of a ring when there is no memory left for more
+	ringStart    = 8 // blocks of a new ring: 1 MiB
+	ringMost     = 128
 	ringFrame    = 2048 // the kernel wants it named; V3 does not use it
 	ringRetire   = 20   // ms after which a block that is not full is given to us
 	ringPoll     = 100  // ms: how long a stop can take
@@ -32,6 +34,10 @@ const (
 type ring struct {
 	fd       int
 	mem      []byte
+	blocks   int
+	after    int64  // packets until then were in the ring that this one replaced
+	last     int64  // time of the newest packet that was read
+	pressed  bool   // more than half of it was full at once
 	block    int    // the next one to be filled
 	at       []byte // what is left of the block being read, nil for none
 	packets  uint32 // left in it
@@ -45,16 +51,16 @@ type ringPacket struct {
 	wire  int
 	time  int64
 	vlan  uint16
-	skip  bool // an outgoing duplicate
+	skip  bool // an outgoing duplicate, or one that the ring before this one held
 }
 
-// openRing captures on an interface. promiscuous makes a bridge show the traffic between its ports.
-func openRing(index int, promiscuous bool) (r *ring, err error) {
+// openRing captures on an interface into a ring of so many blocks. promiscuous makes a bridge show the traffic between its ports.
+func openRing(index int, promiscuous bool, blocks int, ignore []ignoreRule) (r *ring, err error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0) // protocol 0: nothing before bind
 	if err != nil {
 		return nil, fmt.Errorf("open a packet socket: %w", err)
 	}
-	r = &ring{fd: fd}
+	r = &ring{fd: fd, blocks: blocks, link: linkRaw2}
 	defer func() {
 		if err != nil {
 			r.close()
@@ -63,18 +69,20 @@ func openRing(index int, promiscuous bool) (r *ring, err error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V3); err != nil {
 		return nil, os.NewSyscallError("setsockopt PACKET_VERSION", err)
 	}
-	snap := [1]unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: ringSnap}} // the way to say a snap length
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &snap[0]}); err != nil {
-		return nil, os.NewSyscallError("setsockopt SO_ATTACH_FILTER", err)
+	if err := r.recognise(index); err != nil {
+		return nil, err
+	}
+	if err := r.filter(ignore, ringSnap); err != nil {
+		return nil, err
 	}
 	req := unix.TpacketReq3{
-		Block_size: ringBlock, Block_nr: ringBlocks, Frame_size: ringFrame, Frame_nr: ringBlock / ringFrame * ringBlocks,
+		Block_size: ringBlock, Block_nr: uint32(blocks), Frame_size: ringFrame, Frame_nr: uint32(ringBlock / ringFrame * blocks),
 		Retire_blk_tov: ringRetire,
 	}
 	if err := unix.SetsockoptTpacketReq3(fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
 		return nil, os.NewSyscallError("setsockopt PACKET_RX_RING", err)
 	}
-	if r.mem, err = unix.Mmap(fd, 0, ringBlock*ringBlocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+	if r.mem, err = unix.Mmap(fd, 0, ringBlock*blocks, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, os.NewSyscallError("mmap", err)
 	}
 	if promiscuous {
@@ -86,15 +94,38 @@ func openRing(index int, promiscuous bool) (r *ring, err error) {
 	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: bigEndianAll, Ifindex: index}); err != nil {
 		return nil, os.NewSyscallError("bind", err)
 	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		return nil, os.NewSyscallError("getsockname", err)
+	return r, nil
+}
+
+// recognise finds out what the interface's frames begin with. The socket is bound to no protocol for that, so nothing is captured yet.
+func (r *ring) recognise(index int) error {
+	if err := unix.Bind(r.fd, &unix.SockaddrLinklayer{Ifindex: index}); err != nil {
+		return os.NewSyscallError("bind", err)
 	}
-	r.link = linkRaw2
+	name, err := unix.Getsockname(r.fd)
+	if err != nil {
+		return os.NewSyscallError("getsockname", err)
+	}
 	if ll, ok := name.(*unix.SockaddrLinklayer); ok && (ll.Hatype == arpEthernet || ll.Hatype == arpLoopback) {
 		r.link, r.loopback = linkEthernet, ll.Hatype == arpLoopback
 	}
-	return r, nil
+	return nil
+}
+
+// filter sets the kernel's filter: what is not ignored is kept to snap bytes, which is the way to say a snap length. 0 drops everything.
+func (r *ring) filter(ignore []ignoreRule, snap uint32) error {
+	program, err := ignoreProgram(ignore, r.link == linkEthernet, snap)
+	if err != nil {
+		return fmt.Errorf("the filter of flow.ignore: %w", err)
+	}
+	code := make([]unix.SockFilter, len(program))
+	for i, in := range program {
+		code[i] = unix.SockFilter{Code: in.Op, Jt: in.Jt, Jf: in.Jf, K: in.K}
+	}
+	if err := unix.SetsockoptSockFprog(r.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}); err != nil {
+		return os.NewSyscallError("setsockopt SO_ATTACH_FILTER", err)
+	}
+	return nil
 }
 
 var errRingCorrupt = errors.New("the packet ring contradicts itself")
@@ -105,7 +136,10 @@ func (r *ring) next(p *ringPacket) (bool, error) {
 		if r.at != nil { // give the block back
 			atomic.StoreUint32(r.status(), 0)
 			r.at = nil
-			r.block = (r.block + 1) % ringBlocks
+			r.block = (r.block + 1) % r.blocks
+			if half := r.mem[(r.block+r.blocks/2)%r.blocks*ringBlock:]; atomic.LoadUint32((*uint32)(unsafe.Pointer(&half[8])))&statusUser != 0 {
+				r.pressed = true
+			}
 		}
 		if atomic.LoadUint32(r.status())&statusUser == 0 {
 			return false, nil
@@ -134,6 +168,14 @@ func (r *ring) next(p *ringPacket) (bool, error) {
 	}
 	ll := (*unix.RawSockaddrLinklayer)(unsafe.Pointer(&r.at[sockaddrAt]))
 	p.skip = r.loopback && ll.Pkttype == packetOut
+	if r.after != 0 {
+		if p.time > r.after {
+			r.after = 0
+		} else {
+			p.skip = true
+		}
+	}
+	r.last = max(r.last, p.time)
 	r.packets--
 	r.at = r.at[h.Next_offset:]
 	return true, nil
