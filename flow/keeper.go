@@ -54,15 +54,16 @@ type keptFile struct {
 }
 
 type keptDomain struct {
-	Exporter  netip.Addr        `json:"exporter"`
-	Port      uint16            `json:"port,omitempty"` // with flow.key_port
-	Version   uint16            `json:"version"`        // 5, 9 or 10
-	Domain    uint32            `json:"domain"`
-	Rate      uint32            `json:"rate,omitempty"`     // 1:N from options data without a sampler
-	Samplers  map[uint64]uint32 `json:"samplers,omitempty"` // 1:N by sampler
-	Boot      int64             `json:"boot,omitempty"`     // systemInitTimeMilliseconds, ns
-	Seen      int64             `json:"seen"`
-	Templates []keptTemplate    `json:"templates,omitempty"`
+	Exporter   netip.Addr        `json:"exporter"`
+	Port       uint16            `json:"port,omitempty"` // with flow.key_port
+	Version    uint16            `json:"version"`        // 5, 9 or 10
+	Domain     uint32            `json:"domain"`
+	Rate       uint32            `json:"rate,omitempty"`       // 1:N from options data without a sampler
+	Samplers   map[uint64]uint32 `json:"samplers,omitempty"`   // 1:N by sampler
+	Interfaces map[uint32]uint32 `json:"interfaces,omitempty"` // 1:N by SNMP index
+	Boot       int64             `json:"boot,omitempty"`       // systemInitTimeMilliseconds, ns
+	Seen       int64             `json:"seen"`
+	Templates  []keptTemplate    `json:"templates,omitempty"`
 }
 
 type keptTemplate struct {

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/google/go-cmp/cmp"
@@ -227,4 +229,32 @@ func FuzzTemplateFile(f *testing.F) {
 			t.Errorf("written: %v", err)
 		}
 	})
+}
+
+// A collector that is stopped and opened again reads the data of an exporter that has not sent its template since.
+func TestRestart(t *testing.T) {
+	c := Default()
+	c.TemplateFile = filepath.Join(t.TempDir(), "templates.json")
+	for _, d := range [][]byte{goodV9(), newMessage(9).set(900, u32(3, 4, 5)).bytes()} {
+		_, all, notes := openLoopback(t, c, "127.0.0.1:0")
+		seen := make(chan int, 1)
+		stop := run(t, all[0], seen)
+		conn, err := net.Dial("udp", all[0].Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := conn.Write(d); err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		select {
+		case n := <-seen:
+			if n != 1 {
+				t.Errorf("%d records", n)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("nothing was read; notes %q", notes)
+		}
+		stop()
+	}
 }

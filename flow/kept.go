@@ -18,12 +18,12 @@ func (d *exportDecoder) keep(to []*keptDomain) []*keptDomain {
 	defer d.mu.Unlock()
 	d.exporters.each(func(_ netip.AddrPort, e *exporter) {
 		e.domains.each(func(_ domainKey, s *domain) {
-			if len(s.templates) == 0 && s.sampling.options == 0 && len(s.sampling.samplers) == 0 {
+			if len(s.templates) == 0 && s.sampling.options == 0 && len(s.sampling.samplers)+len(s.sampling.rated) == 0 {
 				return
 			}
 			k := &keptDomain{
 				Exporter: e.addr.Addr(), Port: e.addr.Port(), Version: s.version, Domain: s.id, Seen: s.lastSeen,
-				Rate: s.sampling.options, Samplers: maps.Clone(s.sampling.samplers), Boot: s.timing.init,
+				Rate: s.sampling.options, Samplers: maps.Clone(s.sampling.samplers), Interfaces: maps.Clone(s.sampling.rated), Boot: s.timing.init,
 			}
 			for _, t := range s.templates {
 				k.Templates = append(k.Templates, keptTemplate{t.options != nil, t.seen, t.raw})
@@ -42,13 +42,19 @@ func (d *exportDecoder) restore(s *domain, arrival int64) {
 	if k == nil {
 		return
 	}
-	if k.Rate <= maxRate {
-		s.sampling.options = k.Rate
-	}
+	possible := func(rate uint32) bool { return rate >= 1 && rate <= maxRate }
 	for id, rate := range k.Samplers {
-		if rate >= 1 && rate <= maxRate {
-			s.sampling.learn(id, true, rate)
+		if possible(rate) {
+			s.sampling.learn(optionsScope{sampler: id, hasSampler: true}, rate)
 		}
+	}
+	for id, rate := range k.Interfaces {
+		if possible(rate) && id != 0 {
+			s.sampling.learn(optionsScope{interfaceID: id}, rate)
+		}
+	}
+	if possible(k.Rate) {
+		s.sampling.options = k.Rate
 	}
 	if k.Boot > 0 {
 		s.timing.init = k.Boot

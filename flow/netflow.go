@@ -165,6 +165,9 @@ func (s *domain) reading(h *header, export, arrival int64) reading {
 	if origin == rateUnknown {
 		r.flags = FlagSamplingUnknown
 	}
+	if origin != rateConfig {
+		r.rated = s.sampling.rated
+	}
 	if h.version == 10 && s.timing.init != 0 {
 		r.hasUptime = true
 		r.uptime = uint32((export - s.timing.offset - s.timing.init) / milli)

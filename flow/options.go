@@ -52,18 +52,24 @@ func (d *exportDecoder) optionsData(o *optionsPlan, x []byte, s *domain) (record
 
 func (o *optionsPlan) record(x []byte, d *exportDecoder, s *domain) (size int, fits bool) {
 	var f rateFields
-	var id uint64
-	hasID := false
+	var about optionsScope
 	off := 0
 	for _, e := range o.fields {
 		at, n, fits := extent(x, off, e.length)
 		if !fits {
 			return 0, false
 		}
-		if v, is := unsigned(x[at : at+n]); is && e.pen == 0 {
+		v, is := unsigned(x[at : at+n])
+		switch {
+		case !is:
+		case e.pen == scopePEN && e.id == 2: // the interface, in v9
+			about.interfaceID = uint32(v)
+		case e.pen == 0:
 			switch e.id {
 			case 48, 302:
-				id, hasID = v, true
+				about.sampler, about.hasSampler = v, true
+			case 10, 14:
+				about.interfaceID = uint32(v)
 			case 34:
 				f.interval = v
 			case 50:
@@ -92,7 +98,7 @@ func (o *optionsPlan) record(x []byte, d *exportDecoder, s *domain) (size int, f
 		case !good:
 			d.refuse(s, partSampling, 1)
 		case rate != 0:
-			if s.sampling.learn(id, hasID, rate) {
+			if s.sampling.learn(about, rate) {
 				d.keeper.change()
 			}
 		}

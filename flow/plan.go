@@ -102,6 +102,9 @@ func (p *plan) read(x []byte, r *Record, c *reading) {
 	r.VNI, r.VRF, r.VLAN, r.NATSrcPort, r.NATDstPort = 0, 0, 0, 0, 0
 	r.SrcPort, r.DstPort = uint16(g[srcPort].get(x)), uint16(g[dstPort].get(x))
 	r.Proto, r.TCPFlags = uint8(g[protocol].get(x)), uint8(g[tcpFlags].get(x))
+	if c.rated != nil {
+		c.rateOf(r)
+	}
 	if p.extras {
 		p.readExtras(x, r, c)
 	}

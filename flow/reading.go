@@ -23,7 +23,8 @@ type reading struct {
 	oldest    int64
 	latest    int64
 	rate      uint32
-	fixedRate bool // the configuration says it
+	rated     map[uint32]uint32 // by interface, where options data said so
+	fixedRate bool              // the configuration says it
 	flags     uint8
 	exporter  Addr
 	domain    uint32

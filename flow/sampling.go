@@ -4,15 +4,18 @@ import "math"
 
 const (
 	maxRate     = 1_000_000
-	maxSamplers = 256 // per domain
+	maxSamplers = 256  // per domain
+	maxRated    = 4096 // interfaces with a rate of their own, per domain
 )
 
 // sampling is what a domain has said about its rates. Counts stay raw in the records, with the rate beside them. From the
 // strongest: the configuration, a field of the record itself, options data for the sampler that the record names, options data
-// for the whole domain, the header of v5. Otherwise 1, marked as unknown.
+// for its interface, options data for the whole domain, the header of v5. Otherwise 1, marked as unknown.
 type sampling struct {
 	samplers map[uint64]uint32 // by id of elements 48 or 302
+	rated    map[uint32]uint32 // by SNMP index
 	options  uint32            // 0 unknown
+	whole    bool              // it was said for the whole domain, not for an interface
 	header   uint32            // v5, 0 unknown
 	inRecord bool              // a record said its rate
 	last     uint32            // that rate
@@ -41,6 +44,18 @@ func (s *domain) rate() (uint32, rateOrigin) {
 		return s.sampling.last, rateRecord
 	}
 	return s.sampling.rate()
+}
+
+// rateOf gives a record the rate that options data gave its interface.
+func (c *reading) rateOf(r *Record) {
+	rate := c.rated[r.InIf]
+	if rate == 0 {
+		rate = c.rated[r.OutIf]
+	}
+	if rate != 0 {
+		r.Sampling = rate
+		r.Flags &^= FlagSamplingUnknown
+	}
 }
 
 // byInterface applies the rates configured for interfaces.
@@ -72,22 +87,42 @@ func (s *sampling) rate() (uint32, rateOrigin) {
 	return 1, rateUnknown
 }
 
-// learn takes a rate from options data, and says whether it is news. A domain with more samplers than any router has keeps the first ones.
-func (s *sampling) learn(id uint64, hasID bool, rate uint32) (news bool) {
-	if !hasID {
-		news = s.options != rate
-		s.options = rate
+// learn takes a rate from options data, and says whether it is news. A domain with more samplers or interfaces than any router has keeps the
+// first ones.
+func (s *sampling) learn(o optionsScope, rate uint32) (news bool) {
+	switch {
+	case o.hasSampler:
+		return keepRate(&s.samplers, o.sampler, rate, maxSamplers)
+	case o.interfaceID != 0:
+		news = keepRate(&s.rated, o.interfaceID, rate, maxRated)
+		if s.whole {
+			return news
+		}
+		s.options = rate // for records that name no interface
 		return news
 	}
-	if s.samplers == nil {
-		s.samplers = map[uint64]uint32{}
+	news = s.options != rate || !s.whole
+	s.options, s.whole = rate, true
+	return news
+}
+
+// optionsScope says whom an options record is about.
+type optionsScope struct {
+	sampler     uint64
+	hasSampler  bool
+	interfaceID uint32
+}
+
+func keepRate[K comparable](m *map[K]uint32, k K, rate uint32, limit int) (news bool) {
+	if *m == nil {
+		*m = map[K]uint32{}
 	}
-	old, known := s.samplers[id]
-	if known || len(s.samplers) < maxSamplers {
-		s.samplers[id] = rate
-		return old != rate
+	old, known := (*m)[k]
+	if !known && len(*m) >= limit {
+		return false
 	}
-	return false
+	(*m)[k] = rate
+	return old != rate
 }
 
 // rateFields are the elements that state a rate, wherever they stand. Absent ones are 0.

@@ -167,3 +167,40 @@ func TestSamplingOverrides(t *testing.T) {
 		t.Errorf("v5: rate %d, flags %b", r.Sampling, r.Flags)
 	}
 }
+
+// Options data about interfaces holds for their records; others have what was said last, unless something was said for all.
+func TestSamplingByInterface(t *testing.T) {
+	for _, version := range []uint16{9, 10} {
+		l := newLab(t, Config{})
+		options := func(of, rate uint32) {
+			m := newMessage(version)
+			if version == 9 {
+				m.set(1, u16(400, 4, 4, 2, 4, 34, 4)) // scope 2 is the interface
+			} else {
+				m.set(3, u16(400, 2, 1, 10, 4, 34, 4))
+			}
+			l.send(m.set(400, u32(of, rate)).bytes())
+		}
+		check := func(in, out, want uint32) {
+			t.Helper()
+			r := l.send(newMessage(version).template(256, 8, 4, 12, 4, 10, 4, 14, 4).set(256, u32(1, 2, in, out)).bytes())[0]
+			if r.Sampling != want || r.Flags&FlagSamplingUnknown != 0 {
+				t.Errorf("version %d, interfaces %d and %d: rate %d, flags %b, want %d", version, in, out, r.Sampling, r.Flags, want)
+			}
+		}
+		options(7, 100)
+		options(8, 200)
+		check(7, 1, 100)
+		check(8, 7, 200)
+		check(1, 7, 100)
+		check(1, 1, 200)
+		l.send(newMessage(version).options(401, 144, 4, 34, 4).set(401, u32(0, 300)).bytes())
+		options(8, 250)
+		check(8, 7, 250)
+		check(1, 1, 300)
+		r := l.send(newMessage(version).template(257, 8, 4, 12, 4, 10, 4, 34, 4).set(257, u32(1, 2, 7, 9)).bytes())[0]
+		if r.Sampling != 9 {
+			t.Errorf("version %d: the record's own rate does not win: %d", version, r.Sampling)
+		}
+	}
+}
