@@ -13,7 +13,7 @@ import (
 // Fields that say nothing about its kind stay zero.
 type SourceStatus struct {
 	Name   string `json:"name"`             // "netflow:192.0.2.1/0", "capture:docker0", "docker:local"
-	Kind   string `json:"kind"`             // netflow, sflow, capture, docker, inventory
+	Kind   string `json:"kind"`             // netflow, sflow, capture, log, docker, inventory
 	State  string `json:"state"`            // ok, warn, fail, off
 	Reason string `json:"reason,omitempty"` // what is seen
 	Fix    string `json:"fix,omitempty"`    // what to do about it

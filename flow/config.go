@@ -25,6 +25,9 @@ type Config struct {
 	RingBytes int `yaml:"ring_bytes"`
 	// Ignore is traffic that captures leave to the kernel to drop: "192.0.2.0/24", "192.0.2.1:8470", "[2001:db8::1]:8470", ":8470". At most 32.
 	Ignore []string `yaml:"ignore"`
+	// Zeek and EVE list logs to follow while they are written: Zeek's conn, dns, ssl, quic and http logs, Suricata's eve.json.
+	Zeek []string `yaml:"zeek"`
+	EVE  []string `yaml:"eve"`
 	// ReceiveBufferBytes is asked of the kernel for each UDP socket. Without CAP_NET_ADMIN net.core.rmem_max caps it.
 	ReceiveBufferBytes int `yaml:"receive_buffer_bytes"`
 	// Workers is how many sockets and threads share each UDP address, 1 to 64. Each sender stays with one of them.
@@ -106,6 +109,7 @@ func (c Config) Validate(report func(path, message string)) {
 	if len(c.Ignore) > maxIgnore {
 		report("ignore", fmt.Sprintf("%d rules are more than %d", len(c.Ignore), maxIgnore))
 	}
+	c.validateLogs(report)
 	if c.ReceiveBufferBytes < 1<<16 || c.ReceiveBufferBytes > 1<<30 {
 		report("receive_buffer_bytes", fmt.Sprintf("%d is outside 65536 to 1073741824", c.ReceiveBufferBytes))
 	}
@@ -204,6 +208,8 @@ func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []S
 		}
 	}
 	exportersIn(set, sources)
+	logs, said := c.tails(pool, set, log)
+	sources, notes = append(sources, logs...), append(notes, said...)
 	chosen := c.ExplicitInterfaces || !slices.Equal(c.Interfaces, Default().Interfaces)
 	if len(c.Interfaces) == 0 || c.Interfaces[0] == "off" {
 		return sources, notes, nil

@@ -16,7 +16,6 @@ type zeek struct {
 	columns           [numZeekField]int // place in a row, -1 absent
 	cells             [][]byte
 	json              map[string]json.RawMessage
-	rows              int // since the header
 }
 
 func newZeek() *zeek {

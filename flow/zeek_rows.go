@@ -163,7 +163,7 @@ func (c *conversation) state(s string) {
 
 // zeekICMP: the ports are the type, and the code; for a question with an answer, the answer's type.
 func zeekICMP(proto uint8, kind, code uint16) [2]uint16 {
-	question := kind<<8 | 0
+	question := kind << 8
 	if answer := icmpAnswer(proto, question); answer != question {
 		return [2]uint16{question, answer}
 	}

@@ -74,9 +74,12 @@ func (m *monitor) ask(ctx context.Context, f func()) error {
 func (m *monitor) statuses(ctx context.Context) (out []console.SourceStatus, err error) {
 	captures := 0
 	for _, s := range m.sources {
-		if c, ok := s.(*flow.Collector); ok {
-			out = append(out, collectorStatus(c, time.Now().UnixNano())...)
-		} else {
+		switch s := s.(type) {
+		case *flow.Collector:
+			out = append(out, collectorStatus(s, time.Now().UnixNano())...)
+		case *flow.Tail:
+			out = append(out, tailStatus(s.Status()))
+		default:
 			captures++
 		}
 	}
@@ -103,6 +106,21 @@ func (m *monitor) captureStatus() console.SourceStatus {
 		s.State, s.Fix = "warn", "more packets than this host can take: capture fewer interfaces"
 	case packets == 0:
 		s.State, s.Fix = "warn", "no interface matches, or nothing was sent: see flow.interfaces"
+	}
+	return s
+}
+
+func tailStatus(t flow.TailStatus) console.SourceStatus {
+	s := console.SourceStatus{
+		Name: t.Source, Kind: "log", State: "ok", Records: t.Rows, LastSeen: t.LastRow, Reason: fmt.Sprintf("%d lines read", t.Rows),
+	}
+	switch {
+	case t.Err != "":
+		s.State, s.Reason, s.Fix = "fail", t.Err, "may this user read the file?"
+	case !t.Open:
+		s.State, s.Reason, s.Fix = "warn", "the file is not there", "does its writer run, and is the path right?"
+	case t.Rows == 0:
+		s.State, s.Reason, s.Fix = "warn", "nothing was written to it since the start", "does its writer run?"
 	}
 	return s
 }
