@@ -86,14 +86,14 @@ func inventoryContainers(data []byte, engine string) ([]*Container, error) {
 			return nil, inventoryError(data, at, index, err)
 		}
 		for dec.More() {
-			var raw json.RawMessage
-			if err := dec.Decode(&raw); err != nil {
-				return nil, inventoryError(data, dec.InputOffset(), index, err)
-			}
-			begin := dec.InputOffset() - int64(len(raw))
-			c, err := decodeInspect(raw, engine, "", habits{cgroupHost: true})
-			if err != nil {
+			begin := dec.InputOffset()
+			var e inspected
+			if err := dec.Decode(&e); err != nil {
 				return nil, inventoryError(data, begin, index, err)
+			}
+			c, err := e.container(engine, "", habits{cgroupHost: true})
+			if err != nil {
+				return nil, inventoryError(data, valueAt(data, begin), index, err)
 			}
 			if i, seen := place[c.ID]; seen {
 				out[i] = c
@@ -109,17 +109,26 @@ func inventoryContainers(data []byte, engine string) ([]*Container, error) {
 	}
 }
 
-// inventoryError finds line and column. at is where the value begins that could not be read, or the separator before it.
+// valueAt is where the value behind a separator begins.
+func valueAt(data []byte, at int64) int64 {
+	return int64(len(data) - len(bytes.TrimLeft(data[at:], ", \t\r\n")))
+}
+
+// inventoryError finds line and column. at is where the value begins that could not be read, or the end of the one before it.
 func inventoryError(data []byte, at int64, index int, err error) error {
 	var typed *json.UnmarshalTypeError
 	var syntax *json.SyntaxError
 	switch {
 	case errors.As(err, &typed):
-		at += typed.Offset - 1 // the offset is behind the last byte read
+		// The offset counts from behind the separator, and is behind the last byte read.
+		if rest := bytes.TrimLeft(data[at:], " \t\r\n"); len(rest) > 0 && rest[0] == ',' {
+			at = int64(len(data)-len(rest)) + 1
+		}
+		at += typed.Offset - 1
 		err = fmt.Errorf("%s is %s", cmp.Or(typed.Field, "it"), typed.Value)
 	case errors.As(err, &syntax):
-		rest := bytes.TrimLeft(data[at:], ", \t\r\n")
-		at = int64(len(data) - len(rest))
+		at = valueAt(data, at)
+		rest := data[at:]
 		// A Decoder's own offsets are not of the file. Where a parser of the rest alone sees nothing, the separator is wrong.
 		if again := (*json.SyntaxError)(nil); errors.As(json.Unmarshal(rest, new(json.RawMessage)), &again) && again.Error() == syntax.Error() {
 			at += again.Offset - 1

@@ -9,6 +9,9 @@ import (
 // clean makes text of a container (names, labels, arguments: the attacker's own words) fit for logs, terminals and pages: valid
 // UTF-8, no control, format or line-separating characters, at most limit bytes.
 func clean(s string, limit int) string {
+	if len(s) <= limit && printable(s) {
+		return s
+	}
 	if len(s) > 4*limit {
 		s = s[:4*limit] // no more than this can matter; a rune cut here becomes one replacement character at most
 	}
@@ -25,6 +28,16 @@ func clean(s string, limit int) string {
 		limit--
 	}
 	return s[:limit]
+}
+
+// printable reports whether a text is printable ASCII, as nearly all are.
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // cleanAll cleans up to count entries, and leaves out those with nothing left.
