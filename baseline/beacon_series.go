@@ -13,6 +13,7 @@ const (
 	chainGap   = 50              // ms, the smallest of beaconGaps: connections this close are one span from the start
 	keptSpans  = 512             // newest that a fit reads
 	spanRoom   = keptSpans + 128 // held, so that the newest 512 do not depend on the order of late arrivals
+	firstSpans = 8               // room from the start: enough for the first judgement, in one line of memory
 	sizeRing   = 32
 	lateBefore = int64(3600e3) // ms that may still be inserted before a series' first start
 	rebaseKeep = int64(21 * 24 * 3600e3)
@@ -141,6 +142,9 @@ func (s *series) grow(i int, v span) {
 		i -= drop
 	}
 	s.count++
+	if s.spans == nil {
+		s.spans = make([]span, 0, firstSpans)
+	}
 	s.spans = slices.Insert(s.spans, i, v)
 }
 
