@@ -232,5 +232,6 @@ func (t *Table) sweep(now int64) {
 	t.index.prune(now - keep)
 	t.tracks.prune(now - keep)
 	t.ports.prune(now - keep)
+	t.leave()
 	t.roster.bury(now-keep, func(m *member) { t.names.kept -= len(m.names.ring) })
 }

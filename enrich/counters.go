@@ -10,6 +10,7 @@ import (
 const (
 	classMethod  = 0  // + Method
 	classReason  = 16 // + Reason
+	classTwin    = 30 // already counted on the other side of a translation
 	classRefused = 31 // the table was full and had nothing to give up
 	classes      = 32
 )
@@ -113,5 +114,6 @@ func (c *counters) register(set *metrics.Set, t *Table) {
 			add(&c.class[classReason+r], fmt.Sprintf("wharfwatch_flows_unattributed_total{reason=%q}", Reason(r)))
 		}
 	}
+	add(&c.class[classTwin], "wharfwatch_flows_duplicates_total")
 	add(&c.class[classRefused], `wharfwatch_flows_unattributed_total{reason="table-full"}`)
 }

@@ -18,10 +18,11 @@ type Explanation struct {
 	Container  *Container `json:"container,omitempty"` // nil: nobody
 	Method     Method     `json:"method"`
 	Confidence Confidence `json:"confidence"`
-	Reason     string     `json:"reason,omitempty"` // why nobody
-	Holders    []Holder   `json:"holders"`          // everybody remembered for this address, oldest first
-	Names      []string   `json:"names,omitempty"`  // under which containers know it: resolved, or asked for by their connections; at most 16
-	Text       string     `json:"text"`             // the same in one sentence
+	Reason     string     `json:"reason,omitempty"`     // why nobody
+	Candidates []string   `json:"candidates,omitempty"` // names of containers that may be meant instead
+	Holders    []Holder   `json:"holders"`              // everybody remembered for this address, oldest first
+	Names      []string   `json:"names,omitempty"`      // under which containers know it: resolved, or asked for by their connections; at most 16
+	Text       string     `json:"text"`                 // the same in one sentence
 }
 
 // Holder is one container's time with an address.
@@ -44,6 +45,12 @@ func (t *Table) Explain(addr flow.Addr, port uint16, at int64) Explanation {
 	if a.holder != 0 {
 		e.Container = t.roster.members[a.holder].c
 		e.Text = fmt.Sprintf("%s was %q (%s) at %s, by %s, confidence %s", addr, e.Container.Name, e.Container.Workload, when, e.Method, e.Confidence)
+		for _, i := range t.sharers(query{first: at, last: at}, a.holder, nil) {
+			e.Candidates = append(e.Candidates, t.roster.members[i].c.Name)
+		}
+		if len(e.Candidates) > 0 {
+			e.Text += ", or one that shares its network namespace: " + strings.Join(e.Candidates, ", ")
+		}
 		if e.Method == MethodReused {
 			e.Text += fmt.Sprintf(": one of %d who held it around then", e.then())
 		}

@@ -3,8 +3,11 @@ package enrich
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 
 	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/wharfwatch/wharfwatch/flow"
 )
 
 // Kernel follows the connections of the host that an engine runs on: what is translated, and whose sockets the host's own connections
@@ -13,6 +16,7 @@ type Kernel struct {
 	engine    string
 	namespace string // path, "" for our own
 	receive   int    // bytes of the socket's buffer
+	flows     *counting
 	log       *slog.Logger
 	m         kernelMetrics
 }
@@ -35,6 +39,12 @@ func NewKernel(c EngineConfig, set *metrics.Set, log *slog.Logger) *Kernel {
 			asked: counter("sockets_asked_total"), missed: counter("sockets_missed_total"), shed: counter("sockets_shed_total"),
 		},
 	}
+}
+
+// Flows has the kernel's counters told as records too, if it counts (net.netfilter.nf_conntrack_acct), but for networks that are
+// captured: their packets are counted already. It must be called before Run; emit must take over each batch, from one goroutine.
+func (k *Kernel) Flows(pool flow.Pool, captured []netip.Prefix, emit func(*flow.Batch)) {
+	k.flows = &counting{source: "conntrack:" + k.engine, pool: pool, emit: emit, seen: map[countKey]counted{}, skip: captured}
 }
 
 // netlinkReceive is what the kernel may hold for us, bytes. A flood of 9,000 connections lost none with 1 MiB.

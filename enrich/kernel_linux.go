@@ -30,6 +30,7 @@ type watch struct {
 	buf    []byte // of a question
 	quiet  bool   // the kernel tells no events: dumps must do
 	passed int64  // everything before has been read, ns
+	flows  *counting
 }
 
 type ear struct {
@@ -45,6 +46,7 @@ const (
 	addrsEvery   = 5 * time.Second
 	earsEvery    = time.Second
 	pollEvery    = 2 * time.Second // a kernel without events
+	countEvery   = 5 * time.Second // at least, and 50 times as long as it takes
 	calmEvents   = 2000            // read without a pause before sockets are no longer asked for
 )
 
@@ -62,7 +64,7 @@ func (k *Kernel) Run(ctx context.Context, emit func(*Tracks)) error {
 }
 
 func (k *Kernel) run(ctx context.Context, emit func(*Tracks)) error {
-	w := &watch{Kernel: k, emit: emit, groups: newGroups(), ears: map[ear]Owner{}}
+	w := &watch{Kernel: k, flows: k.flows, emit: emit, groups: newGroups(), ears: map[ear]Owner{}}
 	if err := enter(k.namespace); err != nil {
 		return err
 	}
@@ -74,6 +76,9 @@ func (k *Kernel) run(ctx context.Context, emit func(*Tracks)) error {
 	w.addresses()
 	w.listeners()
 	w.dump(0)
+	if w.flows != nil && readSysctl("nf_conntrack_acct") != "1" {
+		w.flows = nil
+	}
 	w.loop(ctx)
 	w.tell(&Tracks{Mark: MarkBlind})
 	return nil
@@ -120,6 +125,7 @@ func (w *watch) close() {
 // loop reads events; in between it says how far it has come.
 func (w *watch) loop(ctx context.Context) {
 	told, addrs, ears, polled := time.Now(), time.Now(), time.Now(), time.Now()
+	counted, every := time.Time{}, countEvery
 	busy := 0 // events read since there was a pause
 	for ctx.Err() == nil {
 		flags := 0
@@ -160,6 +166,9 @@ func (w *watch) loop(ctx context.Context) {
 			ears = now
 			w.listeners()
 		}
+		if w.flows != nil && now.Sub(counted) >= every {
+			counted, every = now, max(countEvery, 50*w.count(now.UnixNano()))
+		}
 		if w.quiet && now.Sub(polled) >= pollEvery {
 			polled = now
 			w.dump(0)
@@ -185,7 +194,13 @@ func (w *watch) take(b []byte, shed bool) (n int) {
 			w.m.malformed.Inc()
 		case kind == ctNew:
 			w.track(&c, TrackBegin, now, shed)
+			if w.flows != nil {
+				w.flows.begin(&c, now)
+			}
 		case kind == ctDelete:
+			if w.flows != nil {
+				w.flows.take(&c, now, true)
+			}
 			if c.orig != c.reply.reverse() || w.local[c.orig.Src] || w.local[c.reply.Src] {
 				w.out = append(w.out, Track{Time: orNow(c.stop, now), Orig: c.orig, Reply: c.reply, Kind: TrackEnd, Proto: c.proto})
 			}
@@ -255,6 +270,25 @@ func (w *watch) socket(proto uint8, end Tuple, server bool) (who Owner, waits bo
 		w.m.missed.Inc()
 	}
 	return who, waits
+}
+
+// count reads the counters of all connections, and returns how long that took.
+func (w *watch) count(now int64) time.Duration {
+	began := time.Now()
+	w.flows.sweep++
+	whole, err := w.dumps.ask(w.dumps.conntrackDump(), true, func(kind, _ uint16, payload []byte) {
+		if c, ok := parseConntrack(payload); ok && kind == ctNew {
+			w.flows.take(&c, now, false)
+		}
+	})
+	if err != nil {
+		w.m.dumpErrors.Inc()
+		w.log.Warn("the counters of connections could not be read", "err", err)
+	} else if whole {
+		w.flows.swept()
+	}
+	w.flows.send(now)
+	return time.Since(began)
 }
 
 // dump tells all connections; lostSince, when not 0, is when events began to be missing.

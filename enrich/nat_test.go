@@ -340,3 +340,67 @@ func BenchmarkTrackLookup(b *testing.B) {
 		}
 	}
 }
+
+// TestSharedNamespace is A8 as far as the engine's word goes: the sandbox's owner is named, with doubt, while somebody shares it.
+func TestSharedNamespace(t *testing.T) {
+	r := kernel(nil)
+	web := *r.roster.members[r.roster.slots[memberID{"local", box("web").ID}]].c
+	web.Started = t0 - 5*second
+	r.Event(&Event{Time: t0 - 5*second, Kind: Listed, Engine: "local", Container: &web})
+	side := *box("sidecar")
+	side.NetworkMode, side.Started = "container:"+web.ID, t0+10*second
+	nested := *box("nested")
+	nested.NetworkMode, nested.Started = "container:"+side.ID, t0+20*second
+	r.Event(&Event{Time: side.Started, Kind: Started, Engine: "local", Container: &side})
+	r.Event(&Event{Time: nested.Started, Kind: Started, Engine: "local", Container: &nested})
+	side.Running, side.Finished = false, t0+30*second
+	nested.Running, nested.Finished = false, t0+30*second
+	r.Event(&Event{Time: side.Finished, Kind: Died, Engine: "local", Container: &side})
+	r.Event(&Event{Time: nested.Finished, Kind: Died, Engine: "local", Container: &nested})
+
+	r.answers(t, natWeb, 5, "web ip exact")
+	r.answers(t, natWeb, 15, "web shared-netns medium")
+	r.answers(t, natWeb, 40, "web ip exact")
+	r.answers(t, natDB, 15, "db ip exact")
+	r.tracks(toldTrack(TrackBegin, 0, natWeb, outer, flow.TCP))
+	r.answers(t, outer, 5, "web nat exact")
+	r.answers(t, outer, 15, "web shared-netns medium")
+	if got := r.Explain(ipAddr("172.18.0.5"), 0, t0+25*second).Candidates; !slices.Equal(got, []string{"sidecar", "nested"}) {
+		t.Errorf("candidates %q", got)
+	}
+	k := toldTrack(TrackBegin, 12, "172.18.0.5:40001>203.0.113.9:443", "198.51.100.1:40001>203.0.113.9:443", flow.TCP)
+	k.Owner[0] = Owner{Container: side.ID}
+	r.tracks(k)
+	r.answers(t, "172.18.0.5:40001>203.0.113.9:443", 15, "sidecar shared-socket exact")
+	r.answers(t, "198.51.100.1:40001>203.0.113.9:443", 15, "sidecar shared-socket exact")
+}
+
+// TestCountedOnce sees one connection before and behind its host's translation, in both orders.
+func TestCountedOnce(t *testing.T) {
+	for _, order := range [][2]string{{natWeb, outer}, {outer, natWeb}} {
+		r := kernel(nil)
+		r.tracks(toldTrack(TrackBegin, 0, natWeb, outer, flow.TCP))
+		for i, tuple := range order {
+			for at := range 3 {
+				x := slice(tuple, float64(20*at+i), float64(20*at+i+15), 1000, []uint8{asks, flow.ACK, flow.ACK}[at])
+				x.InIf = uint32(i + 1)
+				r.Records([]flow.Record{x})
+			}
+		}
+		r.run(t0 + 600*second)
+		sent, closes := uint64(0), 0
+		for _, f := range r.flows {
+			sent += f.Sent
+			if f.Kind&Close != 0 {
+				closes++
+			}
+		}
+		if sent != 3000 || closes != 1 {
+			t.Errorf("%v: %d bytes in %d connections, want 3000 in 1", order, sent, closes)
+		}
+		if n := r.metric("wharfwatch_flows_duplicates_total"); n != 3 {
+			t.Errorf("%v: %d duplicates, want 3", order, n)
+		}
+		r.conserved(t)
+	}
+}

@@ -48,6 +48,9 @@ const (
 // (translations and sockets), published ports, listeners. Direct calls, because a list of functions would put every query on the heap.
 func (t *Table) resolve(q query) verdict {
 	if v := t.byAddress(q); v.holder != 0 {
+		if len(t.shared) > 0 {
+			v = t.share(q, v)
+		}
 		return v
 	}
 	place := t.nets.place(q.addr)
@@ -181,6 +184,12 @@ func (t *Table) attribute(c *conn) bool {
 	c.checked = t.index.moved
 	c.class = c.classOf()
 	c.bits &^= bitMoved
+	if t.twin(c) {
+		t.give(c, 0, 0)
+		t.give(c, 1, 0)
+		c.class = classTwin
+		return false
+	}
 	if wait[0] == willBind || wait[1] == willBind || !c.owned() && wait[0]|wait[1] != final {
 		c.bits |= bitMoved
 		return true

@@ -121,8 +121,13 @@ func (t *Table) behind(q query, h match, place int) verdict {
 		if v.method == MethodIP {
 			v.method = MethodNAT
 		}
+		if len(t.shared) > 0 && len(t.sharers(q, v.holder, nil)) > 0 {
+			v.method, v.confidence = MethodSharedNetns, min(v.confidence, Medium)
+		}
 	case e.owner[h.side] != 0:
-		v = t.byOwner(e.owner[h.side], place)
+		if v = t.byOwner(e.owner[h.side], place); v.holder != 0 && e.flags&(TrackAsked0<<h.side) == 0 { // no socket of the host: one in a namespace of its own
+			v.method = MethodSharedSocket
+		}
 		if e.flags&(TrackListens0<<h.side) != 0 && v.holder != 0 {
 			v.method, v.confidence = MethodListener, High
 		}

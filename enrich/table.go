@@ -22,6 +22,7 @@ type Table struct {
 	nets     networks
 	tracks   trackTable
 	ports    portMap
+	shared   map[memberID][]string // ids of the containers that share a container's network namespace
 	engines  []engine
 	names    names
 	said     sayings

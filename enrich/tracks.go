@@ -1,6 +1,9 @@
 package enrich
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Tracks takes what a kernel told. Nothing is said before Advance.
 func (t *Table) Tracks(b *Tracks) {
@@ -63,6 +66,9 @@ func (t *Table) hostAddrs(k *kernelState, b *Tracks) {
 // publish follows what an event says of published ports and of the addresses of bridges.
 func (t *Table) publish(i uint32, e *Event) {
 	m := &t.roster.members[i]
+	if strings.HasPrefix(e.Container.NetworkMode, sharedMode) {
+		t.join(e.Container)
+	}
 	switch e.Kind {
 	case Started, Listed, Changed:
 		if !e.Container.Running {

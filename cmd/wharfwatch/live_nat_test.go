@@ -1,0 +1,104 @@
+package main
+
+import (
+	"encoding/json"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/wharfwatch/wharfwatch/alerts"
+	"github.com/wharfwatch/wharfwatch/rig"
+)
+
+// TestLiveBehindNAT is what only the host's address shows: softflowd in the router's namespace exports IPFIX, two containers behind
+// masquerade use one source port to one server, and one of them beacons. So do a container on the host's network and a process of the
+// host. Each incident must name the one it is about.
+func TestLiveBehindNAT(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short: the scene takes minutes")
+	}
+	s := newScene(t)
+	w := s.watch("outside", `{netflow: [":9910"], sflow: ["off"], interfaces: ["off"]}`)
+	s.start("softflowd", s.RouterExec(t.Context(), "softflowd", "-d", "-i", s.RouterLink, "-v", "10", "-A", "milli", "-n", s.HostAddr.String()+":9910",
+		"-p", filepath.Join(s.dir, "softflowd.pid"), "-c", "none",
+		"-t", "maxlife=60", "-t", "tcp.fin=1", "-t", "tcp.rst=1", "-t", "udp=20", "-t", "tcp=20", "-t", "general=20", "-t", "expint=1"))
+	s.chatter()
+
+	beats := func(to string, seed string) []string {
+		return []string{"beacon", "--to", to, "--period", beaconPeriod.String(), "--jitter", "0.3", "--seed", seed}
+	}
+	s.container("twin", "poisson", "--to", beaconTo, "--mean", "5s", "--seed", "11", "--source-port", "40000")
+	worker := s.container("worker", append(beats(beaconTo, "7"), "--source-port", "40000")...)
+	agent := strings.TrimSpace(s.Run(append([]string{"-d", "--name", "agent", "--network=host", rig.ActorImage}, beats("198.51.100.30:443", "8")...)...))
+	s.start("host-process", s.HostExec(t.Context(), append([]string{s.binary, "actor"}, beats("198.51.100.40:443", "9")...)...))
+
+	for _, want := range []struct{ workload, container, subject, method string }{
+		{"compose:shop/worker", worker, beaconTo + "/tcp", "nat"},
+		{"name:agent/wharfwatch/actor", agent, "198.51.100.30:443/tcp", "socket"},
+		{"host:local/", "", "198.51.100.40:443/tcp", "socket"},
+	} {
+		var told alerts.Incident
+		s.eventually(4*time.Minute, "a beacon of "+want.workload, func() bool {
+			for _, i := range s.letters(w, "beacon") {
+				if strings.HasPrefix(i.Workload, want.workload) {
+					told = i
+					return true
+				}
+			}
+			return false
+		})
+		f := told.Findings[slices.IndexFunc(told.Findings, func(f alerts.Finding) bool { return f.Detector == "beacon" })]
+		if told.Container.ID != want.container || f.Subject != want.subject || told.Attribution.Method.String() != want.method || told.Attribution.Confidence.String() != "exact" {
+			t.Errorf("%s: container %s, subject %s, %s %s; want %s, %s, %s exact", told.Workload, told.Container.ID, f.Subject,
+				told.Attribution.Method, told.Attribution.Confidence, want.container, want.subject, want.method)
+		}
+		t.Logf("%s: %s", told.Workload, told.Summary)
+	}
+	for _, i := range s.letters(w, "beacon") {
+		if strings.Contains(i.Workload, "twin") {
+			t.Errorf("the container that does not beacon was told: %s", i.Summary)
+		}
+	}
+	w.stop(syscall.SIGTERM)
+	live := lines(s.must("incidents", "list", "-c", w.config, "-o", "jsonl"))
+	if got := lines(s.must("replay", "-c", w.config, w.record)); !slices.Equal(got, live) {
+		t.Errorf("the stream gives\n%s\nthe live run told\n%s", strings.Join(got, "\n"), strings.Join(live, "\n"))
+	}
+	for _, l := range live {
+		var i alerts.Incident
+		if err := json.Unmarshal([]byte(l), &i); err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s %s %s %s", i.Workload, i.Attribution.Method, i.Attribution.Confidence, i.Summary)
+	}
+}
+
+// chatter keeps packets coming on the router's link: softflowd is handed blocks of them, and a quiet link fills none.
+func (s *scene) chatter() {
+	var c net.Conn
+	s.InHost(func() (err error) {
+		c, err = net.Dial("udp", net.JoinHostPort(s.RouterAddr.String(), "9"))
+		return err
+	})
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(5 * time.Millisecond):
+				_, _ = c.Write(make([]byte, 1400))
+			}
+		}
+	}()
+	s.t.Cleanup(func() {
+		close(stop)
+		<-done
+		c.Close()
+	})
+}
