@@ -191,6 +191,8 @@ func (k *keeper) run(done <-chan struct{}) {
 
 // tend writes the file when a change has waited for five seconds, or a refresh for an hour.
 func (k *keeper) tend(now int64) {
+	k.writing.Lock()
+	defer k.writing.Unlock()
 	changed, seen := k.changed.Load(), k.seen.Load()
 	if changed != 0 && now-changed >= int64(keptDebounce) || seen != 0 && now-seen >= int64(keptRefreshed) {
 		k.save()
@@ -199,15 +201,15 @@ func (k *keeper) tend(now int64) {
 
 // finish writes what is not in the file yet.
 func (k *keeper) finish() {
+	k.writing.Lock()
+	defer k.writing.Unlock()
 	if k.changed.Load() != 0 || k.seen.Load() != 0 {
 		k.save()
 	}
 }
 
-// save writes the file. What cannot be written is counted, said once, and tried again five seconds later.
+// save writes the file; writing is held. What cannot be written is counted, said once, and tried again five seconds later.
 func (k *keeper) save() {
-	k.writing.Lock()
-	defer k.writing.Unlock()
 	k.changed.Store(0)
 	k.seen.Store(0)
 	b, err := json.Marshal(k.snapshot())

@@ -23,6 +23,13 @@ func (l *lab) keep(file string) *keeper {
 	return k
 }
 
+// write is save for whoever does not hold writing.
+func (k *keeper) write() {
+	k.writing.Lock()
+	defer k.writing.Unlock()
+	k.save()
+}
+
 // A restart knows templates, sampling rates and the boot time at once. The templates are stale until the exporter sends them.
 func TestKeeper(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "templates.json")
@@ -36,7 +43,7 @@ func TestKeeper(t *testing.T) {
 	if len(want) != 2 || want[0].Sampling != 50 || want[1].Sampling != 100 {
 		t.Fatalf("before: %+v", want)
 	}
-	k.save()
+	k.write()
 	first, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +65,7 @@ func TestKeeper(t *testing.T) {
 	if s := l.status(1); s.Templates != 4 || s.StaleTemplates != 4 || l.decoder.stats.restoredTemplates.Get() != 4 || l.decoder.templates != 4 {
 		t.Errorf("status %+v", s)
 	}
-	k.save()
+	k.write()
 	second, _ := os.ReadFile(file)
 	later := fmt.Sprintf(`"seen":%d,"templates"`, l.now)
 	if diff := cmp.Diff(strings.Replace(string(first), fmt.Sprintf(`"seen":%d,"templates"`, labNow), later, 1), string(second)); diff != "" {
@@ -76,7 +83,7 @@ func TestStaleTemplateThatDoesNotFit(t *testing.T) {
 	l := newLab(t, Config{})
 	k := l.keep(file)
 	l.send(newMessage(9).template(256, 8, 4, 12, 4).bytes())
-	k.save()
+	k.write()
 	l = newLab(t, Config{})
 	l.keep(file)
 	if got := l.send(newMessage(9).set(256, u32(1, 2, 3)).bytes()); len(got) != 0 {
@@ -96,7 +103,7 @@ func TestKeeperFiles(t *testing.T) {
 	good := filepath.Join(t.TempDir(), "templates.json")
 	k := l.keep(good)
 	l.send(goodV9())
-	k.save()
+	k.write()
 	whole, _ := os.ReadFile(good)
 	for name, c := range map[string]struct {
 		file string
@@ -120,7 +127,7 @@ func TestKeeperFiles(t *testing.T) {
 			t.Errorf("%s: not set aside: %v", name, err)
 		}
 		l.send(goodV9())
-		k.save()
+		k.write()
 		if b, err := os.ReadFile(file); err != nil || !json.Valid(b) {
 			t.Errorf("%s: the file after it: %v", name, err)
 		}
@@ -183,8 +190,8 @@ func TestKeeperWrites(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	k.save()
-	k.save()
+	k.write()
+	k.write()
 	if k.errors.Get() != 2 || strings.Count(said.String(), "cannot be kept") != 1 || k.changed.Load() == 0 {
 		t.Errorf("%d errors, said %q", k.errors.Get(), said.String())
 	}
@@ -199,11 +206,11 @@ func TestKeeperOfSeveral(t *testing.T) {
 	l.send(goodV9())
 	other.from = other.from.Next()
 	other.send(goodV9())
-	k.save()
+	k.write()
 	l = newLab(t, Config{})
 	k = l.keep(file)
 	l.send(newMessage(9).set(900, u32(1, 2, 3)).bytes()) // 192.0.2.2 is silent
-	k.save()
+	k.write()
 	k = openKeeper(file, l.now, metrics.NewSet(), nil)
 	if len(k.kept) != 2 || k.templates != 2 {
 		t.Errorf("%d domains, %d templates", len(k.kept), k.templates)

@@ -54,7 +54,7 @@ func (d *exportDecoder) restore(s *domain, arrival int64) {
 		}
 	}
 	if possible(k.Rate) {
-		s.sampling.options = k.Rate
+		s.sampling.options, s.sampling.whole = k.Rate, len(k.Interfaces) == 0
 	}
 	if k.Boot > 0 {
 		s.timing.init = k.Boot

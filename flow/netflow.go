@@ -153,26 +153,32 @@ func (d *exportDecoder) begin(s *domain, h *header, arrival int64) *reading {
 
 // reading is what the records of a datagram of s share.
 func (s *domain) reading(h *header, export, arrival int64) reading {
+	r := reading{
+		export: export, offset: s.timing.offset, uptime: h.uptime, hasUptime: h.hasUptime,
+		oldest: arrival - maxBehind, latest: arrival + maxAhead, arrival: arrival,
+		exporter: s.exporter.key, domain: s.id, from: s,
+	}
+	r.heed(s)
+	return r
+}
+
+// heed takes over what options data has said, at once: the records that it is about may stand in the same datagram.
+func (c *reading) heed(s *domain) {
 	rate, origin := s.sampling.rate()
 	if s.override != 0 {
 		rate, origin = s.override, rateConfig
 	}
-	r := reading{
-		export: export, offset: s.timing.offset, uptime: h.uptime, hasUptime: h.hasUptime,
-		oldest: arrival - maxBehind, latest: arrival + maxAhead, arrival: arrival,
-		rate: rate, fixedRate: origin == rateConfig, exporter: s.exporter.key, domain: s.id, from: s,
-	}
+	c.rate, c.fixedRate, c.flags, c.rated = rate, origin == rateConfig, 0, nil
 	if origin == rateUnknown {
-		r.flags = FlagSamplingUnknown
+		c.flags = FlagSamplingUnknown
 	}
 	if origin != rateConfig {
-		r.rated = s.sampling.rated
+		c.rated = s.sampling.rated
 	}
-	if h.version == 10 && s.timing.init != 0 {
-		r.hasUptime = true
-		r.uptime = uint32((export - s.timing.offset - s.timing.init) / milli)
+	if s.version == 10 && s.timing.init != 0 {
+		c.hasUptime = true
+		c.uptime = uint32((c.export - s.timing.offset - s.timing.init) / milli)
 	}
-	return r
 }
 
 // sets walks the sets of a v9 or IPFIX message. b carries slack. It returns the number of data records, options included, and
@@ -214,7 +220,9 @@ func (d *exportDecoder) data(set []byte, id uint16, s *domain, r *reading) (reco
 	}
 	switch p := t.plan; {
 	case t.options != nil:
-		return d.optionsData(t.options, set[4:], s)
+		records, good = d.optionsData(t.options, set[4:], s)
+		r.heed(s)
+		return records, good
 	case p.variable:
 		return d.variable(p, set[4:], r)
 	default:

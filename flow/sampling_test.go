@@ -204,3 +204,15 @@ func TestSamplingByInterface(t *testing.T) {
 		}
 	}
 }
+
+// A rate holds from where it stands: for the sets behind it in the same datagram, not for those before.
+func TestSamplingInOneDatagram(t *testing.T) {
+	for _, version := range []uint16{9, 10} {
+		l := newLab(t, Config{})
+		m := newMessage(version).template(256, 8, 4, 12, 4).options(400, 144, 4, 34, 4).set(256, u32(1, 2)).set(400, u32(0, 50)).set(256, u32(3, 4))
+		got := l.send(m.set(400, u32(0, 60)).set(256, u32(5, 6)).bytes())
+		if len(got) != 3 || got[0].Sampling != 1 || got[0].Flags&FlagSamplingUnknown == 0 || got[1].Sampling != 50 || got[1].Flags&FlagSamplingUnknown != 0 || got[2].Sampling != 60 {
+			t.Errorf("version %d: %+v", version, got)
+		}
+	}
+}
