@@ -171,6 +171,14 @@ func (s *Server) coverage(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	rows := coverage(workloads, sources)
+	if s.deps.Unnamed != nil {
+		unnamed, err := s.deps.Unnamed(r.Context())
+		if err != nil {
+			problem(w, http.StatusServiceUnavailable, err.Error())
+			return
+		}
+		rows = append(rows, namesCoverage(unnamed)...)
+	}
 	if r.FormValue("gaps") == "true" {
 		gaps := rows[:0:0]
 		for _, c := range rows {

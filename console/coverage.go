@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/wharfwatch/wharfwatch/baseline"
+	"github.com/wharfwatch/wharfwatch/enrich"
 )
 
 // SourceStatus is one input of the monitor as doctor shows it: a UDP socket, an exporter, a captured interface, a container engine.
@@ -62,7 +63,7 @@ func coverage(workloads []baseline.WorkloadState, sources []SourceStatus) []Cove
 	for _, s := range sources {
 		working := s.State == "ok" || s.State == "warn"
 		switch s.Kind {
-		case "netflow", "sflow", "capture":
+		case "netflow", "sflow", "capture", "log":
 			flows = flows || working && s.Records > 0
 		case "docker":
 			engine = engine || working
@@ -84,6 +85,23 @@ func coverage(workloads []baseline.WorkloadState, sources []SourceStatus) []Cove
 			}
 			out = append(out, c)
 		}
+	}
+	return out
+}
+
+// namesCoverage tells of workloads whose DNS is not seen.
+func namesCoverage(list []enrich.Unnamed) (out []Coverage) {
+	for _, u := range list {
+		c := Coverage{
+			Workload: u.Workload, Detector: "names", State: "no",
+			Reason: fmt.Sprintf("%d connections to the outside and no DNS: the resolver of network %s (127.0.0.11) asks from the host", u.Connections, u.Network),
+			Fix:    "capture where the host's DNS passes too (flow.interfaces), and name its address in enrich.addresses.host",
+		}
+		if u.HostAnswers > 0 {
+			c.State, c.Fix = "yes", ""
+			c.Reason = fmt.Sprintf("by what the host was told: the resolver of network %s (127.0.0.11) asks from there, so whose question it was is not seen", u.Network)
+		}
+		out = append(out, c)
 	}
 	return out
 }

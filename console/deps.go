@@ -24,7 +24,8 @@ type Deps struct {
 	Explain    func(ctx context.Context, addr flow.Addr, port uint16, at int64) (enrich.Explanation, error)
 	Workloads  func(ctx context.Context) ([]baseline.WorkloadState, error)
 	Sources    func(ctx context.Context) ([]SourceStatus, error)
-	Checks     func(ctx context.Context) ([]Check, error) // what doctor shows beside the sources
+	Unnamed    func(ctx context.Context) ([]enrich.Unnamed, error) // nil: not asked
+	Checks     func(ctx context.Context) ([]Check, error)          // what doctor shows beside the sources
 }
 
 // Notify is what can be done with receivers.

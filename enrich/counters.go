@@ -45,7 +45,7 @@ func (r ranked) reason() Reason {
 type counters struct {
 	records, duplicates, late, takeovers, connections, evicted, unreported uint64
 	tracks                                                                 uint64
-	events, names, namesNobody, namesDropped, namesForgotten               uint64
+	events, names, namesNobody, namesHost, namesDropped, namesForgotten               uint64
 	class                                                                  [classes]uint64
 
 	pairs                  []pair
@@ -97,6 +97,7 @@ func (c *counters) register(set *metrics.Set, t *Table) {
 	add(&t.ports.evicted, "wharfwatch_ports_refused_total")
 	add(&c.names, "wharfwatch_names_total")
 	add(&c.namesNobody, "wharfwatch_names_unattributed_total")
+	add(&c.namesHost, "wharfwatch_names_of_host_total")
 	add(&c.namesDropped, "wharfwatch_names_dropped_total")
 	add(&c.namesForgotten, "wharfwatch_names_forgotten_total")
 	c.open = set.GetOrCreateGauge("wharfwatch_connections", nil)

@@ -10,7 +10,8 @@ import (
 type names struct {
 	c     Names
 	queue []asked
-	kept  int // remembered, by all containers
+	kept  int       // remembered, by all containers
+	host  nameCache // what the host itself resolved
 }
 
 // asked is one name that waits for the next Advance.
@@ -54,7 +55,11 @@ func (t *Table) answerNames(now int64) {
 		}
 		a.done = true
 		if v.holder == 0 {
-			t.count.namesNobody++
+			if t.hosted(&a.name) {
+				t.count.namesHost++
+			} else {
+				t.count.namesNobody++
+			}
 			continue
 		}
 		a.holder = v.holder
@@ -70,6 +75,13 @@ func (t *Table) forgetNames() {
 // sayName remembers a name for its container and hands it on.
 func (t *Table) sayName(a *asked, out Sink) {
 	m := &t.roster.members[a.holder]
+	switch {
+	case a.name.Kind.OfConnection():
+	case m.c.ID == "":
+		t.keepHosted(&a.name) // a process of the host, which may ask for others
+	default:
+		m.resolves = true
+	}
 	until := a.name.Time + max(int64(t.names.c.Least), int64(a.name.TTL)*second)
 	for _, addr := range a.name.Addrs {
 		if !m.names.keep(addr, a.name.Name, until, &t.names) {

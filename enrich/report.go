@@ -28,6 +28,7 @@ func (s *speech) next() *Flow {
 func (t *Table) report(c *conn, it *item) {
 	if it.kind&Open != 0 {
 		t.orient(c)
+		t.reached(c)
 	}
 	for side := range 2 {
 		if c.owner[side] != 0 {
@@ -73,7 +74,7 @@ func (t *Table) fill(f *Flow, c *conn, side int, it *item) {
 	f.Kind, f.Time, f.Start, f.Conn = it.kind, it.time, c.start, it.id
 	f.Container, f.Holder, f.Local, f.LocalPort = m.c, c.owner[side], c.ends[side], c.ports[side]
 	f.Peer, f.PeerPort, f.Proto = c.ends[o], c.ports[o], c.proto
-	f.PeerIs, f.PeerName, f.Opener = peer, m.names.of(c.ends[o], it.time), opener
+	f.PeerIs, f.PeerName, f.Opener = peer, t.peerName(m, c.ends[o], it.time), opener
 	f.Asked, f.JA4 = t.said.of(c, it.time)
 	f.Sent, f.Received = c.bytes[side], c.bytes[o]
 	f.PacketsSent, f.PacketsReceived = c.packets[side], c.packets[o]

@@ -18,6 +18,8 @@ type member struct {
 	gone      int64 // when it died or was destroyed, 0 while it may come back
 	keys      []Key // bound now
 	names     nameCache
+	resolves  bool       // DNS of its own was seen
+	outside   uint64     // connections that it opened to the outside, see reached
 	listens   [16]uint32 // port and protocol that strangers were seen to open
 	heard     uint8
 }

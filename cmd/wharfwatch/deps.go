@@ -35,6 +35,10 @@ func (m *monitor) deps(store *alerts.Store) (console.Deps, error) {
 			return out, err
 		},
 		Sources: m.statuses,
+		Unnamed: func(ctx context.Context) (out []enrich.Unnamed, err error) {
+			err = m.ask(ctx, func() { out = m.table.Unnamed() })
+			return out, err
+		},
 		Checks: func(context.Context) (out []console.Check, err error) {
 			for _, note := range m.notes {
 				out = append(out, console.Check{State: "ok", What: "input", Reason: note})
