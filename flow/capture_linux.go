@@ -26,6 +26,7 @@ type captureOptions struct {
 	patterns  string // of path.Match, separated by commas
 	ringBytes int    // of all rings together
 	ignore    []ignoreRule
+	store     *packetStore // nil: packets are not kept
 }
 
 // openCapture watches the interfaces that match one of the patterns and captures on each while it exists. The note says on which it begins. Without the permission it fails at once.
@@ -34,7 +35,7 @@ type captureOptions struct {
 func openCapture(o captureOptions, pool Pool, set *metrics.Set, log *slog.Logger) (Source, string, error) {
 	patterns := o.patterns
 	c := &capture{
-		ignore: o.ignore, memory: newRingMemory(o.ringBytes, set),
+		ignore: o.ignore, store: o.store, memory: newRingMemory(o.ringBytes, set),
 		patterns: strings.Split(patterns, ","), pool: pool, set: set, log: log,
 		list: listInterfaces, start: func(f func()) { go f() }, running: make(map[int]*reader), failed: make(map[int]string),
 		packets: set.GetOrCreateCounter("wharfwatch_flow_capture_packets_total"),
@@ -76,6 +77,7 @@ type capture struct {
 	patterns []string
 	ignore   []ignoreRule
 	memory   *ringMemory
+	store    *packetStore
 	pool     Pool
 	set      *metrics.Set
 	log      *slog.Logger
@@ -121,6 +123,7 @@ func (c *capture) choose(ifs []iface) (chosen []iface, notes []string) {
 // Run captures until ctx ends; it returns after all readers have.
 func (c *capture) Run(ctx context.Context, emit func(*Batch)) error {
 	c.emit = emit
+	defer c.store.start()()
 	tick := time.NewTicker(captureWatch)
 	defer tick.Stop()
 	for {
@@ -198,12 +201,14 @@ func (c *capture) read(ctx context.Context, r *ring, n iface) (err error) {
 		defer c.mu.Unlock()
 		c.emit(b)
 	})
+	t.tape = c.store.tape()
 	a := t.assembler
 	a.advance(time.Now().UnixNano() - captureMargin)
 	counted := a.newest // until when the kernel's counters were read
 	defer func() {
 		c.count(r, a, counted)
 		t.drain()
+		t.tape.flush()
 		err = errors.Join(err, c.memory.close(r))
 	}()
 	var p ringPacket
@@ -226,6 +231,7 @@ func (c *capture) read(ctx context.Context, r *ring, n iface) (err error) {
 		if a.newest-counted >= captureStats {
 			c.count(r, a, counted)
 			counted = a.newest
+			t.tape.flush()
 			if r, err = c.grow(r, n, t, counted); err != nil {
 				return err
 			}
@@ -248,6 +254,7 @@ func (c *capture) take(t *tap, r *ring, p *ringPacket) {
 		t.skip(outgoing)
 		return
 	}
+	t.tape.packet(r.link, p.frame, p.wire, p.vlan, p.time)
 	t.frame(r.link, p.frame, p.wire, p.vlan, p.time)
 }
 

@@ -552,7 +552,7 @@ func TestCaptureBudget(t *testing.T) {
 	})
 }
 
-// The kernel drops what flow.ignore names.
+// The kernel drops what flow.ignore names; the rest is kept on disk where that is asked for.
 func TestCaptureIgnores(t *testing.T) {
 	inNamespace(t, func(t *testing.T, enter func(func())) {
 		ip(t, "link add ww-a type veth peer name ww-b")
@@ -562,7 +562,12 @@ func TestCaptureIgnores(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		w := watchWith(t, enter, captureOptions{patterns: "ww-a", ringBytes: 1 << 20, ignore: []ignoreRule{rule}})
+		dir := t.TempDir()
+		store, err := openPacketStore(dir, LeastPacketRing, metrics.NewSet(), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Error(err)
+		}
+		w := watchWith(t, enter, captureOptions{patterns: "ww-a", ringBytes: 1 << 20, ignore: []ignoreRule{rule}, store: store})
 		w.until(t, "heartbeat", func() bool { return len(w.got.marks) > 0 })
 		send, closed := sender(t, "ww-b")
 		for _, port := range []uint16{5000, 5000, 5001} {
@@ -574,6 +579,9 @@ func TestCaptureIgnores(t *testing.T) {
 		w.conserved(t, 0)
 		if n := w.counter("wharfwatch_flow_capture_packets_total"); n != 1 {
 			t.Errorf("the kernel passed %d packets", n)
+		}
+		if times, _ := cutTimes(t, dir, PacketFilter{To: 1<<63 - 1, Port: 5001}); len(times) != 1 {
+			t.Errorf("%d packets kept", len(times))
 		}
 	})
 }

@@ -14,6 +14,7 @@ type captureOptions struct {
 	patterns  string
 	ringBytes int
 	ignore    []ignoreRule
+	store     *packetStore
 }
 
 func openCapture(captureOptions, Pool, *metrics.Set, *slog.Logger) (Source, string, error) {

@@ -25,6 +25,8 @@ type Config struct {
 	RingBytes int `yaml:"ring_bytes"`
 	// Ignore is traffic that captures leave to the kernel to drop: "192.0.2.0/24", "192.0.2.1:8470", "[2001:db8::1]:8470", ":8470". At most 32.
 	Ignore []string `yaml:"ignore"`
+	// PacketRingBytes bounds the packets of captures that are kept on disk, for CutPackets; 0 keeps none.
+	PacketRingBytes int64 `yaml:"packet_ring_bytes"`
 	// Zeek and EVE list logs to follow while they are written: Zeek's conn, dns, ssl, quic and http logs, Suricata's eve.json.
 	Zeek []string `yaml:"zeek"`
 	EVE  []string `yaml:"eve"`
@@ -47,6 +49,8 @@ type Config struct {
 
 	// TemplateFile keeps templates and sampling rates over restarts; empty keeps nothing. It is read by Open.
 	TemplateFile string `yaml:"-"`
+	// PacketDir is where packets are kept.
+	PacketDir string `yaml:"-"`
 
 	// ExplicitNetflow, ExplicitSFlow and ExplicitInterfaces say that a person chose the list: what cannot be opened is then an error, while
 	// a default that cannot be opened is a note. Lists that differ from Default count as chosen without it.
@@ -100,6 +104,9 @@ func (c Config) Validate(report func(path, message string)) {
 	}
 	if c.RingBytes < 1<<20 || c.RingBytes > 4<<30 {
 		report("ring_bytes", fmt.Sprintf("%d is outside 1048576 to 4294967296", c.RingBytes))
+	}
+	if c.PacketRingBytes != 0 && c.PacketRingBytes < LeastPacketRing || c.PacketRingBytes > 1<<50 {
+		report("packet_ring_bytes", fmt.Sprintf("%d is neither 0 nor at least %d", c.PacketRingBytes, LeastPacketRing))
 	}
 	for i, s := range c.Ignore {
 		if _, err := parseIgnore(s); err != nil {
@@ -221,6 +228,11 @@ func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []S
 			return sources, notes, fmt.Errorf("ignore: %w", err)
 		}
 		o.ignore = append(o.ignore, rule)
+	}
+	if c.PacketRingBytes > 0 {
+		if o.store, err = openPacketStore(c.PacketDir, c.PacketRingBytes, set, log); err != nil {
+			return sources, notes, err
+		}
 	}
 	s, note, err := openCapture(o, pool, set, log)
 	switch {

@@ -27,6 +27,7 @@ type tap struct {
 	}
 
 	meter *tapMeter
+	tape  *tape // of a capture that keeps its packets, else nil
 }
 
 // laned is a packet on its way from the parser to the assembler. Packets go there a few at a time, so that the cache misses

@@ -110,7 +110,7 @@ const recordLimit = 16 << 30 // bytes
 // openInputs opens the flow sources and names the engines, and says what is there and what is lacking.
 func (m *monitor) openInputs(g *globals) error {
 	c := m.config
-	c.Flow.TemplateFile = filepath.Join(c.DataDir, "templates.json")
+	c.Flow.TemplateFile, c.Flow.PacketDir = filepath.Join(c.DataDir, "templates.json"), packetDir(c.DataDir)
 	sources, notes, err := c.Flow.Open(flow.NewPool(8), m.set, m.log)
 	if err != nil {
 		return err
