@@ -19,6 +19,7 @@ type Config struct {
 // Conntrack says what is asked of the kernels of the engines' hosts, on this machine only. It needs CAP_NET_ADMIN.
 type Conntrack struct {
 	Mode    string `yaml:"mode"`    // "auto": translations and sockets are followed where that is possible; "off": never
+	Flows   string `yaml:"flows"`   // "auto": and counters become flow records where the kernel counts; "off": never
 	Entries int    `yaml:"entries"` // connections remembered, some 150 bytes each, allocated as they are needed
 }
 
@@ -57,7 +58,7 @@ type Names struct {
 func Default() Config {
 	return Config{
 		Docker:    []EngineConfig{DefaultEngine()},
-		Conntrack: Conntrack{Mode: "auto", Entries: 1 << 18},
+		Conntrack: Conntrack{Mode: "auto", Flows: "auto", Entries: 1 << 18},
 		Connections: Connections{
 			Max: 1_000_000, ContainerShare: .25, Shards: 1,
 			TCPIdle: 5 * time.Minute, UDPIdle: time.Minute, OtherIdle: time.Minute, ExportedIdle: 2 * time.Minute,
@@ -91,8 +92,10 @@ func (c Config) Validate(report func(path, message string)) {
 		}
 		names[e.Name] = true
 	}
-	if m := c.Conntrack.Mode; m != "auto" && m != "off" {
-		report("conntrack.mode", fmt.Sprintf("%q is neither auto nor off", m))
+	for _, k := range []struct{ path, value string }{{"conntrack.mode", c.Conntrack.Mode}, {"conntrack.flows", c.Conntrack.Flows}} {
+		if k.value != "auto" && k.value != "off" {
+			report(k.path, fmt.Sprintf("%q is neither auto nor off", k.value))
+		}
 	}
 	number("conntrack.entries", c.Conntrack.Entries, 1024, 1<<26)
 	n := c.Connections

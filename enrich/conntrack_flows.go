@@ -10,14 +10,15 @@ import (
 // counts without a packet being copied, and knows who opened and what was translated. It is bounded; past that, connections are counted
 // at their end only. One goroutine uses it.
 type counting struct {
-	source string // of the batches
-	pool   flow.Pool
-	emit   func(*flow.Batch)
-	seen   map[countKey]counted
-	sweep  uint8          // number of the present dump
-	going  bool           // the first dump is over: what is new now has begun now
-	skip   []netip.Prefix // networks that packets are captured on: those are counted there
-	batch  *flow.Batch
+	source   string // of the batches
+	pool     flow.Pool
+	emit     func(*flow.Batch)
+	seen     map[countKey]counted
+	sweep    uint8          // number of the present dump
+	going    bool           // the first dump is over: what is new now has begun now
+	patterns []string       // interfaces that are captured
+	skip     []netip.Prefix // and their networks: what goes on there is counted there
+	batch    *flow.Batch
 
 	flows, untold uint64 // records made, connections beyond the bound
 }

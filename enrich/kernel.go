@@ -3,7 +3,6 @@ package enrich
 import (
 	"fmt"
 	"log/slog"
-	"net/netip"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -41,10 +40,11 @@ func NewKernel(c EngineConfig, set *metrics.Set, log *slog.Logger) *Kernel {
 	}
 }
 
-// Flows has the kernel's counters told as records too, if it counts (net.netfilter.nf_conntrack_acct), but for networks that are
-// captured: their packets are counted already. It must be called before Run; emit must take over each batch, from one goroutine.
-func (k *Kernel) Flows(pool flow.Pool, captured []netip.Prefix, emit func(*flow.Batch)) {
-	k.flows = &counting{source: "conntrack:" + k.engine, pool: pool, emit: emit, seen: map[countKey]counted{}, skip: captured}
+// Flows has the kernel's counters told as records too, if it counts (net.netfilter.nf_conntrack_acct). The networks of interfaces that
+// are captured, patterns of path.Match, are left out: their packets are counted already. It must be called before Run, and emit takes
+// each batch over.
+func (k *Kernel) Flows(pool flow.Pool, captured []string, emit func(*flow.Batch)) {
+	k.flows = &counting{source: "conntrack:" + k.engine, pool: pool, emit: emit, seen: map[countKey]counted{}, patterns: captured}
 }
 
 // netlinkReceive is what the kernel may hold for us, bytes. A flood of 9,000 connections lost none with 1 MiB.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"path"
 	"runtime"
 	"slices"
 	"time"
@@ -323,16 +324,31 @@ func (w *watch) dump(lostSince int64) {
 
 // addresses tells the host's own when they changed.
 func (w *watch) addresses() {
-	found, err := net.InterfaceAddrs()
+	links, err := net.Interfaces()
 	if err != nil {
 		w.log.Warn("this host's addresses cannot be read", "err", err)
 		return
 	}
-	local := make(map[flow.Addr]bool, len(found))
-	for _, a := range found {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			local[flow.AddrOf(p.Addr().WithZone(""))] = true
+	local := map[flow.Addr]bool{}
+	var captured []netip.Prefix
+	for i := range links {
+		found, err := links[i].Addrs()
+		if err != nil {
+			continue // gone meanwhile
 		}
+		for _, a := range found {
+			p, err := netip.ParsePrefix(a.String())
+			if err != nil {
+				continue
+			}
+			local[flow.AddrOf(p.Addr().WithZone(""))] = true
+			if w.flows != nil && slices.ContainsFunc(w.flows.patterns, func(pattern string) bool { ok, _ := path.Match(pattern, links[i].Name); return ok }) {
+				captured = append(captured, p.Masked())
+			}
+		}
+	}
+	if w.flows != nil {
+		w.flows.skip = captured
 	}
 	if maps.Equal(local, w.local) {
 		return

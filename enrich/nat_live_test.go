@@ -45,6 +45,15 @@ func watchOutside(t *testing.T, options rig.Options, change func(*enrich.EngineC
 	o := &outside{Rig: rig.Start(t, options), t: t, set: metrics.NewSet()}
 	o.image = o.Actor()
 	o.AddRouterAddr("203.0.113.9/32")
+	o.watch(change, false)
+	o.export()
+	o.chatter()
+	return o
+}
+
+// watch follows the engine and the kernel, which may count, and collects what is exported to 127.0.0.1:9995 in the router's namespace.
+func (o *outside) watch(change func(*enrich.EngineConfig), counters bool) {
+	t := o.t
 	c := enrich.Default()
 	c.Docker = []enrich.EngineConfig{{Name: "rig", Host: o.DockerHost, Namespace: "/run/netns/" + o.HostNS}}
 	if change != nil {
@@ -69,8 +78,19 @@ func watchOutside(t *testing.T, options rig.Options, change func(*enrich.EngineC
 	run("engine", func() error {
 		return enrich.NewDocker(c.Docker[0], o.set, log).Run(ctx, func(e enrich.Event) { with(func() { o.table.Event(&e) }) })
 	})
+	take := func(b *flow.Batch) {
+		with(func() {
+			o.table.Records(b.Records)
+			o.seen = append(o.seen, b.Records...)
+		})
+		b.Free()
+	}
+	kernel := enrich.NewKernel(c.Docker[0], o.set, log)
+	if counters {
+		kernel.Flows(flow.NewPool(8), nil, take)
+	}
 	run("kernel", func() error {
-		return enrich.NewKernel(c.Docker[0], o.set, log).Run(ctx, func(b *enrich.Tracks) {
+		return kernel.Run(ctx, func(b *enrich.Tracks) {
 			again, err := enrich.DecodeTracks(enrich.AppendTracks(nil, b)) // as a replay would get it
 			if err != nil {
 				t.Errorf("what the kernel told does not survive recording: %v", err)
@@ -88,13 +108,7 @@ func watchOutside(t *testing.T, options rig.Options, change func(*enrich.EngineC
 	})
 	for _, s := range sources {
 		run("collector", func() error {
-			return s.Run(ctx, func(b *flow.Batch) {
-				with(func() {
-					o.table.Records(b.Records)
-					o.seen = append(o.seen, b.Records...)
-				})
-				b.Free()
-			})
+			return s.Run(ctx, take)
 		})
 	}
 	all.Go(func() {
@@ -107,9 +121,6 @@ func watchOutside(t *testing.T, options rig.Options, change func(*enrich.EngineC
 		cancel()
 		all.Wait()
 	})
-	o.export()
-	o.chatter()
-	return o
 }
 
 // chatter keeps packets coming: softflowd is handed blocks of them, and a quiet link fills none.
@@ -452,6 +463,42 @@ func six(o *outside) {
 				}
 			}
 			return n >= 20
+		})
+	}
+}
+
+// TestLiveCounters has the kernel count: a container's and the host's connections become records with their bytes, opener and end,
+// without a packet being seen by us.
+func TestLiveCounters(t *testing.T) {
+	o := &outside{Rig: rig.Start(t, rig.Options{}), t: t, set: metrics.NewSet()}
+	o.image = o.Actor()
+	o.AddRouterAddr("203.0.113.9/32")
+	o.AddRouterAddr("203.0.113.10/32")
+	o.servers("--tcp", "203.0.113.9:443", "--tcp", "203.0.113.10:443")
+	if out, err := o.HostExec(t.Context(), "sysctl", "-w", "net.netfilter.nf_conntrack_acct=1").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	o.watch(func(*enrich.EngineConfig) {}, true)
+	o.Run("--name", "loader", o.image, "upload", "--to", "203.0.113.9:443", "--bytes", "1000000", "--reply", "50000", "--linger", "1m")
+	o.Run("--name", "agent", "--network=host", o.image, "upload", "--to", "203.0.113.10:443", "--bytes", "300000", "--reply", "20000", "--linger", "1m")
+	for _, want := range []struct {
+		name, peer, method string
+		sent, received     uint64
+	}{{"loader", "203.0.113.9", "ip", 1_000_000, 50_000}, {"agent", "203.0.113.10", "socket", 300_000, 20_000}} {
+		f := o.flow(want.name, want.peer, 443)
+		o.by(f, want.method, "exact")
+		if f.Opener != enrich.OpenerLocal || f.Midstream {
+			t.Errorf("%s: opener %s, midstream %t", want.name, f.Opener, f.Midstream)
+		}
+		o.until(want.name+" has sent all", func() bool {
+			sent, received := uint64(0), uint64(0)
+			for _, f := range o.flows {
+				if f.Container.Name == want.name {
+					sent, received = sent+f.Sent, received+f.Received
+				}
+			}
+			over := func(got, want uint64) bool { return got >= want && got < want+want/5+2000 } // headers and acknowledgements
+			return over(sent, want.sent) && over(received, want.received)
 		})
 	}
 }

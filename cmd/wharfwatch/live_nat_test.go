@@ -29,7 +29,7 @@ func TestLiveBehindNAT(t *testing.T) {
 	s.chatter()
 
 	beats := func(to string, seed string) []string {
-		return []string{"beacon", "--to", to, "--period", beaconPeriod.String(), "--jitter", "0.3", "--seed", seed}
+		return []string{"beacon", "--to", to, "--period", beaconPeriod.String(), "--jitter", "0.1", "--seed", seed}
 	}
 	s.container("twin", "poisson", "--to", beaconTo, "--mean", "5s", "--seed", "11", "--source-port", "40000")
 	worker := s.container("worker", append(beats(beaconTo, "7"), "--source-port", "40000")...)

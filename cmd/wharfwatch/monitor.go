@@ -149,7 +149,23 @@ func (m *monitor) openKernel(g *globals, e enrich.EngineConfig) {
 		}
 		m.say(g, "kernel", text)
 	}
-	m.kernels = append(m.kernels, enrich.NewKernel(e, m.set, m.log))
+	k := enrich.NewKernel(e, m.set, m.log)
+	if m.config.Enrich.Conntrack.Flows != off {
+		k.Flows(flow.NewPool(8), m.captured(), m.take)
+	}
+	m.kernels = append(m.kernels, k)
+}
+
+// captured are the interfaces whose packets are counted, as patterns; none where nothing may be captured.
+func (m *monitor) captured() []string {
+	for _, s := range m.sources {
+		switch s.(type) {
+		case *flow.Collector, *flow.Tail:
+		default:
+			return m.config.Flow.Interfaces
+		}
+	}
+	return nil
 }
 
 func (m *monitor) say(g *globals, part, text string) {
