@@ -27,6 +27,7 @@ type captureOptions struct {
 	ringBytes int    // of all rings together
 	ignore    []ignoreRule
 	store     *packetStore // nil: packets are not kept
+	unwrap    string       // auto, always or never
 }
 
 // openCapture watches the interfaces that match one of the patterns and captures on each while it exists. The note says on which it begins. Without the permission it fails at once.
@@ -35,7 +36,7 @@ type captureOptions struct {
 func openCapture(o captureOptions, pool Pool, set *metrics.Set, log *slog.Logger) (Source, string, error) {
 	patterns := o.patterns
 	c := &capture{
-		ignore: o.ignore, store: o.store, memory: newRingMemory(o.ringBytes, set),
+		ignore: o.ignore, store: o.store, unwrap: o.unwrap, memory: newRingMemory(o.ringBytes, set),
 		patterns: strings.Split(patterns, ","), pool: pool, set: set, log: log,
 		list: listInterfaces, start: func(f func()) { go f() }, running: make(map[int]*reader), failed: make(map[int]string),
 		packets: set.GetOrCreateCounter("wharfwatch_flow_capture_packets_total"),
@@ -78,6 +79,7 @@ type capture struct {
 	ignore   []ignoreRule
 	memory   *ringMemory
 	store    *packetStore
+	unwrap   string
 	pool     Pool
 	set      *metrics.Set
 	log      *slog.Logger
@@ -201,7 +203,7 @@ func (c *capture) read(ctx context.Context, r *ring, n iface) (err error) {
 		defer c.mu.Unlock()
 		c.emit(b)
 	})
-	t.tape = c.store.tape()
+	t.tape, t.parser.closed = c.store.tape(), c.unwrap == "never" || c.unwrap != "always" && n.bridge
 	a := t.assembler
 	a.advance(time.Now().UnixNano() - captureMargin)
 	counted := a.newest // until when the kernel's counters were read

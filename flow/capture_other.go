@@ -15,6 +15,7 @@ type captureOptions struct {
 	ringBytes int
 	ignore    []ignoreRule
 	store     *packetStore
+	unwrap    string
 }
 
 func openCapture(captureOptions, Pool, *metrics.Set, *slog.Logger) (Source, string, error) {

@@ -25,6 +25,9 @@ type Config struct {
 	RingBytes int `yaml:"ring_bytes"`
 	// Ignore is traffic that captures leave to the kernel to drop: "192.0.2.0/24", "192.0.2.1:8470", "[2001:db8::1]:8470", ":8470". At most 32.
 	Ignore []string `yaml:"ignore"`
+	// Unwrap says whether captures report the packet inside VXLAN, GRE and the like, or the envelope: always, never, or auto, which is always
+	// but on bridges. There the envelope is what a container sends, and the packet inside is what it chose to write.
+	Unwrap string `yaml:"unwrap"`
 	// PacketRingBytes bounds the packets of captures that are kept on disk, for CutPackets; 0 keeps none.
 	PacketRingBytes int64 `yaml:"packet_ring_bytes"`
 	// Zeek and EVE list logs to follow while they are written: Zeek's conn, dns, ssl, quic and http logs, Suricata's eve.json.
@@ -74,6 +77,7 @@ func Default() Config {
 		SFlow:                []string{":6343"},
 		Interfaces:           []string{"docker0", "br-*"},
 		RingBytes:            64 << 20,
+		Unwrap:               "auto",
 		ReceiveBufferBytes:   32 << 20,
 		Workers:              1,
 		ActiveTimeoutSeconds: 300,
@@ -104,6 +108,9 @@ func (c Config) Validate(report func(path, message string)) {
 	}
 	if c.RingBytes < 1<<20 || c.RingBytes > 4<<30 {
 		report("ring_bytes", fmt.Sprintf("%d is outside 1048576 to 4294967296", c.RingBytes))
+	}
+	if c.Unwrap != "auto" && c.Unwrap != "always" && c.Unwrap != "never" {
+		report("unwrap", fmt.Sprintf("%q is none of auto, always and never", c.Unwrap))
 	}
 	if c.PacketRingBytes != 0 && c.PacketRingBytes < LeastPacketRing || c.PacketRingBytes > 1<<50 {
 		report("packet_ring_bytes", fmt.Sprintf("%d is neither 0 nor at least %d", c.PacketRingBytes, LeastPacketRing))
@@ -221,7 +228,7 @@ func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []S
 	if len(c.Interfaces) == 0 || c.Interfaces[0] == "off" {
 		return sources, notes, nil
 	}
-	o := captureOptions{patterns: strings.Join(c.Interfaces, ","), ringBytes: c.RingBytes}
+	o := captureOptions{patterns: strings.Join(c.Interfaces, ","), ringBytes: c.RingBytes, unwrap: c.Unwrap}
 	for _, s := range c.Ignore {
 		rule, err := parseIgnore(s)
 		if err != nil {

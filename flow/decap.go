@@ -63,7 +63,7 @@ func tunnelPort(port uint16) bool {
 // upper reads the transport header at frame[at:], and looks into it when packets stand behind it.
 func (p *parser) upper(k *packet, frame []byte, at, length int, now int64) verdict {
 	v := k.transport(frame, at, length)
-	if k.proto != TCP && v == used && k.carries() {
+	if k.proto != TCP && v == used && !p.closed && k.carries() {
 		p.unwrap(k, frame, at, at+length, now)
 	}
 	return v

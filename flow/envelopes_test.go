@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -264,4 +265,19 @@ func TestFramesMutated(t *testing.T) {
 		t.Errorf("verdicts %v", verdicts)
 	}
 	t.Logf("%d frames in %v: %v, opened %v, opaque %v", n, time.Since(begin).Round(time.Millisecond), verdicts, p.unwrapped, p.opaque)
+}
+
+// A closed parser reports the envelopes: nothing that stands inside can hide them. What stands between Ethernet and IP is no envelope.
+func TestEnvelopesClosed(t *testing.T) {
+	for _, w := range wrappedFrames(t) {
+		p := parser{closed: true}
+		var k packet
+		if v := p.parse(&k, linkEthernet, w.frame, 0, 0, 1); v != used || p.unwrapped != [envelopes]uint64{} || p.opaque != [envelopes]uint64{} {
+			t.Errorf("%s: %s, opened %v, opaque %v", w.name, verdictNames[v], p.unwrapped, p.opaque)
+		}
+		inner := k.src.String() == w.want.Src
+		if ipOutside := w.envelopes > 0 && !strings.HasPrefix(w.name, "mpls pseudowire"); inner == ipOutside {
+			t.Errorf("%s: %+v", w.name, k.said())
+		}
+	}
 }

@@ -33,7 +33,7 @@ func (p *parser) fragment(k *packet, frame []byte, at, length int, id uint32, ne
 	v := k.transport(frame, at, length)
 	if v == used && !k.cut {
 		p.fragments.add(k, id, next, now)
-		if k.carries() {
+		if !p.closed && k.carries() {
 			k.partial = true
 			p.unwrap(k, frame, at, at+maxInner, now) // a packet inside is as long as it says; the later fragments stay the envelope's
 		}

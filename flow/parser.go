@@ -40,6 +40,7 @@ var verdictNames = [numVerdict]string{"", "link", "not-ip", "short", "malformed"
 type parser struct {
 	fragments         fragments
 	unwrapped, opaque [envelopes]uint64 // envelopes opened; those whose inside is not IP or cannot be read
+	closed            bool              // envelopes are left closed
 	tooDeep           uint64            // envelopes not opened because of how many stood around them
 }
 

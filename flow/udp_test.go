@@ -223,10 +223,10 @@ func TestConfigValidate(t *testing.T) {
 		t.Errorf("the defaults are wrong: %v", got)
 	}
 	Config{
-		Netflow: []string{"2055", "off", ":99999"}, SFlow: []string{"off", "6343"}, Ignore: []string{"x"}, PacketRingBytes: 1, Interfaces: []string{"off", "eth0", ""}, ReceiveBufferBytes: 1,
+		Netflow: []string{"2055", "off", ":99999"}, SFlow: []string{"off", "6343"}, Ignore: []string{"x"}, PacketRingBytes: 1, Unwrap: "x", Interfaces: []string{"off", "eth0", ""}, ReceiveBufferBytes: 1,
 		Exporters: []string{"192.0.2.0/33"}, Sampling: []SamplingRate{{Exporter: "x"}}, SlackSeconds: -1, Workers: 65,
 	}.Validate(report)
-	want := "netflow[0] netflow[1] netflow[2] sflow[0] sflow[1] interfaces[0] interfaces[2] ring_bytes packet_ring_bytes ignore[0] receive_buffer_bytes workers exporters[0] sampling[0].exporter sampling[0].rate active_timeout_seconds slack_seconds"
+	want := "netflow[0] netflow[1] netflow[2] sflow[0] sflow[1] interfaces[0] interfaces[2] ring_bytes unwrap packet_ring_bytes ignore[0] receive_buffer_bytes workers exporters[0] sampling[0].exporter sampling[0].rate active_timeout_seconds slack_seconds"
 	if s := strings.Join(got, " "); s != want {
 		t.Errorf("problems at %s\nwant %s", s, want)
 	}
