@@ -40,6 +40,8 @@ type Config struct {
 	// KeyPort tells exporters apart by their source port too: for several behind one NAT address. A restart that changes the port then
 	// loses the templates until they are sent again.
 	KeyPort bool `yaml:"key_port"`
+	// TemplateWithdrawals makes IPFIX exporters able to take templates back. Over UDP they do not by RFC 7011, and anybody can forge it.
+	TemplateWithdrawals bool `yaml:"template_withdrawals"`
 	// Exporters limits who may send, as prefixes; empty lets everybody.
 	Exporters []string `yaml:"exporters"`
 	// Sampling gives rates that exporters do not say, or say wrongly. It outranks what they say. The longest prefix wins; of one prefix
@@ -255,9 +257,10 @@ func (c Config) Open(pool Pool, set *metrics.Set, log *slog.Logger) (sources []S
 
 // policy is the parsed form of what a Config says about exporters.
 type policy struct {
-	allowed  []netip.Prefix
-	sampling []rateOverride // the one that wins first
-	keyPort  bool
+	allowed     []netip.Prefix
+	sampling    []rateOverride // the one that wins first
+	keyPort     bool
+	withdrawals bool
 }
 
 type rateOverride struct {
@@ -266,7 +269,7 @@ type rateOverride struct {
 }
 
 func (c Config) policy() (*policy, error) {
-	p := &policy{keyPort: c.KeyPort}
+	p := &policy{keyPort: c.KeyPort, withdrawals: c.TemplateWithdrawals}
 	for _, e := range c.Exporters {
 		x, err := parsePrefix(e)
 		if err != nil {

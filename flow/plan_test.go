@@ -244,3 +244,37 @@ func TestCutDatagram(t *testing.T) {
 		t.Errorf("%d records of a cut v5 datagram", n)
 	}
 }
+
+// A withdrawal is counted and left; where the configuration wants them honoured it takes one template, or all of its kind in its domain.
+func TestWithdrawal(t *testing.T) {
+	for _, c := range []struct {
+		honoured bool
+		set, id  uint16
+		left     int
+	}{
+		{false, 2, 256, 4},
+		{false, 2, 2, 4},
+		{false, 3, 3, 4},
+		{true, 2, 256, 3},
+		{true, 2, 999, 4},
+		{true, 3, 400, 3},
+		{true, 2, 2, 2},
+		{true, 3, 3, 2},
+	} {
+		l := newLab(t, Config{TemplateWithdrawals: c.honoured})
+		l.send(newMessage(10).template(256, 8, 4).template(257, 12, 4).options(400, 144, 4, 34, 4).options(401, 144, 4, 50, 4).bytes())
+		other := newMessage(10).template(256, 8, 4)
+		other.domain = 2
+		l.send(other.bytes())
+		l.send(newMessage(10).set(c.set, u16(c.id, 0)).bytes())
+		if s := l.status(1); s.Templates != c.left || l.status(2).Templates != 1 || l.decoder.templates != c.left+1 {
+			t.Errorf("%+v: %d templates, %d in the other domain, %d in all", c, s.Templates, l.status(2).Templates, l.decoder.templates)
+		}
+		if counted := l.refused(partWithdrawal) == 1; counted == c.honoured {
+			t.Errorf("%+v: counted %v", c, counted)
+		}
+		if got := l.send(newMessage(10).template(256, 12, 4).set(256, u32(1)).bytes()); len(got) != 1 || got[0].Dst != Addr4(1) {
+			t.Errorf("%+v: the id cannot be used again: %+v", c, got)
+		}
+	}
+}

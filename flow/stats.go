@@ -66,6 +66,7 @@ type stats struct {
 	evictedDomains             *metrics.Counter
 	evictedConnections         *metrics.Counter
 	restoredTemplates          *metrics.Counter
+	withdrawnTemplates         *metrics.Counter
 	templates, exporters       *metrics.Gauge
 	orphansWaiting             *metrics.Gauge
 	orphansReplayed            *metrics.Counter
@@ -86,6 +87,7 @@ func newStats(set *metrics.Set) *stats {
 		evictedTemplates:   set.GetOrCreateCounter("wharfwatch_flow_templates_evicted_total"),
 		evictedExporters:   set.GetOrCreateCounter("wharfwatch_flow_exporters_evicted_total"),
 		evictedDomains:     set.GetOrCreateCounter("wharfwatch_flow_domains_evicted_total"),
+		withdrawnTemplates: set.GetOrCreateCounter("wharfwatch_flow_templates_withdrawn_total"),
 		restoredTemplates:  set.GetOrCreateCounter("wharfwatch_flow_templates_restored_total"),
 		evictedConnections: set.GetOrCreateCounter("wharfwatch_flow_firewall_connections_evicted_total"),
 		templates:          set.GetOrCreateGauge("wharfwatch_flow_templates", nil),

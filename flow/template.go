@@ -39,12 +39,14 @@ func (d *exportDecoder) templateSet(set []byte, version uint16, options bool, s 
 			return // padding
 		}
 		if count == 0 && (!options || version == 10) {
-			// A withdrawal in IPFIX. RFC 7011 8.4 has none over UDP, and a forged one would erase state.
-			why := partFields
-			if version == 10 {
-				why = partWithdrawal
+			switch {
+			case version != 10:
+				d.refuse(s, partFields, 1)
+			case d.policy.withdrawals:
+				d.withdraw(s, id)
+			default: // RFC 7011 8.4 has none over UDP, and a forged one would erase state
+				d.refuse(s, partWithdrawal, 1)
 			}
-			d.refuse(s, why, 1)
 			x = x[4:]
 			continue
 		}
@@ -174,6 +176,17 @@ func (d *exportDecoder) makeRoom(s *domain) {
 	for d.templates >= maxTemplates && d.exporters.len() > 1 {
 		_, e := d.exporters.dropOldest()
 		d.dropExporter(e)
+	}
+}
+
+// withdraw forgets a template of IPFIX; ids 2 and 3 stand for all of data and all of options.
+func (d *exportDecoder) withdraw(s *domain, id uint16) {
+	for have, t := range s.templates {
+		if have == id || id == 2 && t.plan != nil || id == 3 && t.options != nil {
+			d.dropTemplate(s, have)
+			d.stats.withdrawnTemplates.Inc()
+			d.keeper.change()
+		}
 	}
 }
 
