@@ -45,7 +45,7 @@ func (r ranked) reason() Reason {
 type counters struct {
 	records, duplicates, late, takeovers, connections, evicted, unreported uint64
 	tracks                                                                 uint64
-	events, names, namesNobody, namesHost, namesDropped, namesForgotten               uint64
+	events, names, namesNobody, namesHost, namesDropped, namesForgotten    uint64
 	class                                                                  [classes]uint64
 
 	pairs                  []pair
