@@ -27,6 +27,8 @@ func TestReplayZeekData(t *testing.T) {
 		{"http-beacon-27s", "compose:http-beacon-27s/workload-a", "68.183.138.51:80/tcp"},
 		{"njrat-001", "compose:njrat-001/workload-a", "41.108.179.197:1177/tcp"}, // times begin at 0
 		{"poshc2-csv", "compose:poshc2-csv/workload-a", "198.51.100.1:80/tcp"},
+		{"quasarrat", "compose:quasarrat/workload-a", "86.136.67.231:1337/tcp"},
+		{"caldera-manx-udp", "", ""}, // both ends are containers; too few beats to be told
 	} {
 		out, errs := replayed(t, 0, nil, "--findings", "--inventory", filepath.Join(dir, "inventory", c.name+".json"), filepath.Join(dir, "c2", c.name+".conn.log"))
 		found := false
@@ -40,7 +42,7 @@ func TestReplayZeekData(t *testing.T) {
 			}
 			found = found || f.Detector == "beacon" && f.Workload == c.workload && f.Subject == c.subject
 		}
-		if !found {
+		if !found && c.subject != "" {
 			t.Errorf("%s: no beacon of %s to %s in\n%s%s", c.name, c.workload, c.subject, out, errs)
 		}
 	}
