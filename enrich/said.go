@@ -70,7 +70,7 @@ func (s *sayings) of(c *conn, at int64) (name, ja4 string) {
 		}
 		k := sayKey{c.ends[client], c.ends[1-client], c.ports[client], c.ports[1-client], c.proto}
 		if i, ok := s.at[k]; ok {
-			if x := &s.ring[i]; x.time >= c.start-saidMargin && x.time <= at+saidMargin {
+			if x := &s.ring[i]; x.time >= c.start-saidMargin && x.time <= max(at, c.last)+saidMargin {
 				return x.name, x.ja4
 			}
 		}

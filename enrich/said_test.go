@@ -42,8 +42,14 @@ func TestAskedName(t *testing.T) {
 	if f := r.flows[len(r.flows)-1]; f.Asked != "" {
 		t.Errorf("a later connection of the same ports asked for %q", f.Asked)
 	}
+	r.Names([]flow.Name{hello(1120, 40003, "late.example.com")}) // the log of a whole connection, which asked long after it began
+	r.Records([]flow.Record{slice("172.18.0.5:40003>203.0.113.9:443", 1100, 1130, 500, asks)})
+	r.run(t0 + 1131*second)
+	if f := r.flows[len(r.flows)-1]; f.LocalPort != 40003 || f.Asked != "late.example.com" {
+		t.Errorf("port %d asked for %q", f.LocalPort, f.Asked)
+	}
 	e := r.Explain(ipAddr("203.0.113.9"), 443, t0+second)
-	if !slices.Equal(e.Names, []string{"api.example.com", "cdn.example.net", "www.example.com"}) {
+	if !slices.Equal(e.Names, []string{"api.example.com", "cdn.example.net", "late.example.com", "www.example.com"}) {
 		t.Errorf("explained by %v: %s", e.Names, e.Text)
 	}
 }
