@@ -77,7 +77,7 @@ func (d *exportDecoder) kernelGap(socket string, from, to int64, n uint32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.gap.Reason == "" {
-		d.gap = Gap{Source: "netflow:" + socket, From: from, Reason: "kernel"}
+		d.gap = Gap{Source: socket, From: from, Reason: "kernel"}
 	}
 	d.gap.To = to
 	d.gap.Lost += uint64(n)

@@ -49,7 +49,7 @@ func openCollector(kind, address string, buffer, workers int, p *policy, k *keep
 			return nil, fmt.Errorf(`listen %s udp %s: %w (who has it: ss -ulpn "sport = :%d")`, kind, address, err, a.Port)
 		}
 		a.Port = int(s.addr.Port()) // the kernel chooses once
-		w := &worker{socket: s, decoder: newExportDecoder(p, pool, stats), name: address, kernel: c.kernel}
+		w := &worker{socket: s, decoder: newExportDecoder(p, pool, stats), name: kind + ":" + address, kernel: c.kernel}
 		w.decoder.orphanLimit /= workers
 		if k != nil {
 			k.add(w.decoder)

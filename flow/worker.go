@@ -13,7 +13,7 @@ import (
 type worker struct {
 	socket  *socket
 	decoder *exportDecoder
-	name    string           // of the socket, in gaps
+	name    string           // of the socket with its kind, in gaps
 	kernel  *metrics.Counter // what the kernel dropped
 }
 
