@@ -33,8 +33,10 @@ var imports = map[string][]string{
 	"alerts":         {"baseline", "enrich", "flow", "state"},
 	"console":        {"alerts", "baseline", "enrich", "flow", "state"},
 	"configs":        {"console", "alerts", "baseline", "enrich", "flow", "state"},
-	"cmd/wharfwatch": {"docs", "configs", "console", "alerts", "baseline", "enrich", "flow", "state"},
+	"cmd/wharfwatch": {"docs", "configs", "console", "alerts", "baseline", "enrich", "flow", "state", "cmd/wharfwatch/demo"},
 	"rig":            {"flow", "enrich"},
+
+	"cmd/wharfwatch/demo": {"enrich"},
 }
 
 // fences says where a heavy or sharp dependency may be imported, and why only there.

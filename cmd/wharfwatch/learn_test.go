@@ -27,14 +27,14 @@ func TestLearn(t *testing.T) {
 	for week := range 2 {
 		x := newExports(begin.Add(-time.Hour))
 		for day := range 7 {
-			x.write(s.day(begin.AddDate(0, 0, 7*week+day)))
+			x.Write(s.day(begin.AddDate(0, 0, 7*week+day)))
 		}
 		weeks = append(weeks, x.save(t, filepath.Join(dir, fmt.Sprintf("week%d.pcap", week+1))))
-		records += x.records
+		records += x.Records
 	}
 	midnight := begin.AddDate(0, 0, 14)
 	x := newExports(begin.Add(-time.Hour))
-	x.write(append(s.day(midnight), s.transfer("worker", netip.MustParseAddr("203.0.113.99"), midnight.Add(14*time.Hour+10*time.Minute), 10, 200e6)...))
+	x.Write(append(s.day(midnight), s.transfer("worker", netip.MustParseAddr("203.0.113.99"), midnight.Add(14*time.Hour+10*time.Minute), 10, 200e6)...))
 	today := x.save(t, filepath.Join(dir, "today.pcap"))
 
 	start := time.Now()
@@ -99,7 +99,7 @@ func TestLearn(t *testing.T) {
 	})
 	t.Run("goes on", func(t *testing.T) {
 		_, errs := c.run(0, "replay", "--learn", "--inventory", inventory, weeks[1], today)
-		c.contains(errs, "records left out", fmt.Sprintf("learned %d records of 6 workloads, up to 2026-03-16T23:", x.records))
+		c.contains(errs, "records left out", fmt.Sprintf("learned %d records of 6 workloads, up to 2026-03-16T23:", x.Records))
 	})
 	t.Run("excludes", func(t *testing.T) {
 		for _, flag := range []string{"--findings", "--records", "--fail-on=low"} {

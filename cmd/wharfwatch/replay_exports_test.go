@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -13,92 +11,18 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/wharfwatch/wharfwatch/cmd/wharfwatch/demo"
 )
 
-// export is one connection slice as a router sees it.
-type export struct {
-	src, dst     netip.Addr
-	sport, dport uint16
-	first, last  time.Time
-	bytes        uint32
-	flags        byte // TCP: 2 SYN, 1 FIN, 0x18 PSH and ACK
-}
+// exports is a capture file of a router's exports.
+type exports struct{ *demo.Exports }
 
-// exports makes a capture file of NetFlow v5 datagrams of one router: a datagram when 30 records wait, or a minute is over.
-// https://www.cisco.com/c/en/us/td/docs/net_mgmt/netflow_collection_engine/3-6/user/guide/format.html
-type exports struct {
-	file     bytes.Buffer
-	boot     time.Time
-	sequence uint32
-	records  int
-}
-
-func newExports(boot time.Time) *exports {
-	x := &exports{boot: boot}
-	x.file.Write([]byte{0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0}) // pcap, microseconds, Ethernet
-	return x
-}
-
-// write sorts the slices by their ends and exports them.
-func (x *exports) write(all []export) {
-	slices.SortStableFunc(all, func(a, b export) int { return a.last.Compare(b.last) })
-	for len(all) > 0 {
-		n, limit := 1, all[0].last.Add(time.Minute)
-		for n < len(all) && n < 30 && all[n].last.Before(limit) {
-			n++
-		}
-		x.datagram(all[n-1].last.Add(200*time.Millisecond), all[:n])
-		all = all[n:]
-	}
-}
-
-func (x *exports) datagram(at time.Time, records []export) {
-	be := binary.BigEndian
-	d := be.AppendUint16(nil, 5)
-	d = be.AppendUint16(d, uint16(len(records)))
-	d = be.AppendUint32(d, x.uptime(at))
-	d = be.AppendUint32(d, uint32(at.Unix()))
-	d = be.AppendUint32(d, uint32(at.Nanosecond()))
-	d = be.AppendUint32(d, x.sequence)
-	d = append(d, 0, 0, 0, 0)
-	for _, r := range records {
-		b := make([]byte, 48)
-		copy(b, r.src.AsSlice())
-		copy(b[4:], r.dst.AsSlice())
-		be.PutUint32(b[16:], 6+r.bytes/1400)
-		be.PutUint32(b[20:], r.bytes)
-		be.PutUint32(b[24:], x.uptime(r.first))
-		be.PutUint32(b[28:], x.uptime(r.last))
-		be.PutUint16(b[32:], r.sport)
-		be.PutUint16(b[34:], r.dport)
-		b[37], b[38] = r.flags, 6
-		d = append(d, b...)
-	}
-	x.sequence += uint32(len(records))
-	x.records += len(records)
-	x.frame(at, d)
-}
-
-func (x *exports) uptime(at time.Time) uint32 { return uint32(at.Sub(x.boot).Milliseconds()) }
-
-// frame puts a datagram of the router into the file.
-func (x *exports) frame(at time.Time, payload []byte) {
-	be, le := binary.BigEndian, binary.LittleEndian
-	f := append(make([]byte, 12, 64+len(payload)), 8, 0, 0x45, 0)
-	f = be.AppendUint16(f, uint16(28+len(payload)))
-	f = append(f, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2)
-	f = append(be.AppendUint16(f, 50_000), 0x08, 0x07) // to port 2055
-	f = be.AppendUint16(f, uint16(8+len(payload)))
-	f = append(append(f, 0, 0), payload...)
-	h := le.AppendUint32(nil, uint32(at.Unix()))
-	h = le.AppendUint32(h, uint32(at.Nanosecond()/1000))
-	h = le.AppendUint32(h, uint32(len(f)))
-	x.file.Write(append(le.AppendUint32(h, uint32(len(f))), f...))
-}
+func newExports(boot time.Time) *exports { return &exports{demo.NewExports(boot)} }
 
 func (x *exports) save(t *testing.T, path string) string {
 	t.Helper()
-	return write(t, path, x.file.Bytes())
+	return write(t, path, x.Bytes())
 }
 
 func write(t *testing.T, path string, b []byte) string {
@@ -152,26 +76,26 @@ func (s *site) inventory(t *testing.T, path string, extra map[string]any) string
 }
 
 // call is a connection out and what came back.
-func (s *site) call(service string, to netip.Addr, at time.Time, length time.Duration, sent uint32) []export {
+func (s *site) call(service string, to netip.Addr, at time.Time, length time.Duration, sent uint32) []demo.Slice {
 	s.port = 32_768 + (s.port+1)%28_000
 	a := s.addr(service)
-	return []export{
-		{src: a, dst: to, sport: s.port, dport: 443, first: at, last: at.Add(length), bytes: sent, flags: 0x1b},
-		{src: to, dst: a, sport: 443, dport: s.port, first: at, last: at.Add(length), bytes: sent/20 + 3000, flags: 0x1b},
+	return []demo.Slice{
+		{Src: a, Dst: to, SrcPort: s.port, DstPort: 443, First: at, Last: at.Add(length), Bytes: sent, Packets: 6 + sent/1400, Proto: 6, Flags: 0x1b},
+		{Src: to, Dst: a, SrcPort: 443, DstPort: s.port, First: at, Last: at.Add(length), Bytes: sent/20 + 3000, Packets: 8 + sent/28000, Proto: 6, Flags: 0x1b},
 	}
 }
 
 // transfer is one long connection, exported in slices of a minute.
-func (s *site) transfer(service string, to netip.Addr, at time.Time, minutes int, perMinute uint32) (out []export) {
+func (s *site) transfer(service string, to netip.Addr, at time.Time, minutes int, perMinute uint32) (out []demo.Slice) {
 	first := s.call(service, to, at, time.Minute, perMinute)
 	for m := range minutes {
 		for _, e := range first {
-			e.first, e.last = e.first.Add(time.Duration(m)*time.Minute), e.last.Add(time.Duration(m)*time.Minute)
+			e.First, e.Last = e.First.Add(time.Duration(m)*time.Minute), e.Last.Add(time.Duration(m)*time.Minute)
 			if m > 0 {
-				e.flags &^= 2
+				e.Flags &^= 2
 			}
 			if m < minutes-1 {
-				e.flags &^= 1
+				e.Flags &^= 1
 			}
 			out = append(out, e)
 		}
@@ -180,7 +104,7 @@ func (s *site) transfer(service string, to netip.Addr, at time.Time, minutes int
 }
 
 // day is everything that is usual: calls at random moments, five times as many by day as by night, and a backup at two in the night.
-func (s *site) day(midnight time.Time) (out []export) {
+func (s *site) day(midnight time.Time) (out []demo.Slice) {
 	for _, service := range s.services {
 		for at := midnight; ; {
 			mean := 5 * time.Minute

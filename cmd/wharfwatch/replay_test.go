@@ -17,6 +17,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/wharfwatch/wharfwatch/alerts"
+	"github.com/wharfwatch/wharfwatch/cmd/wharfwatch/demo"
 	"github.com/wharfwatch/wharfwatch/enrich"
 	"github.com/wharfwatch/wharfwatch/flow"
 )
@@ -36,7 +37,7 @@ func beaconDay(t *testing.T, dir string) (file, inventory string) {
 	t.Helper()
 	s := newSite(9, "web", "worker", "mail")
 	begin := time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
-	var all []export
+	var all []demo.Slice
 	at := begin
 	for i := range 60 {
 		at = at.Add(54*time.Second + time.Duration(s.random.IntN(12_000))*time.Millisecond)
@@ -47,7 +48,7 @@ func beaconDay(t *testing.T, dir string) (file, inventory string) {
 		}
 	}
 	x := newExports(begin.Add(-time.Hour))
-	x.write(all)
+	x.Write(all)
 	return x.save(t, filepath.Join(dir, "router.pcap")), s.inventory(t, filepath.Join(dir, "inventory.json"), nil)
 }
 
@@ -277,15 +278,15 @@ func TestReplaySeam(t *testing.T) {
 	s := newSite(4, "web", "worker", "mail")
 	begin := time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
 	inventory := s.inventory(t, filepath.Join(dir, "inventory.json"), nil)
-	var all []export
+	var all []demo.Slice
 	for i := range 120 {
 		all = append(all, s.call("web", netip.AddrFrom4([4]byte{198, 51, 100, byte(i % 9)}), begin.Add(time.Duration(i)*17*time.Second), time.Second, 9000)...)
 	}
 	all = append(all, s.transfer("worker", netip.MustParseAddr("203.0.113.9"), begin.Add(17*time.Minute), 3, 50e6)...)
 	all = append(all, s.transfer("worker", netip.MustParseAddr("203.0.113.9"), begin.Add(21*time.Minute), 9, 200e6)...)
 	x := newExports(begin.Add(-time.Hour))
-	x.write(all)
-	b := x.file.Bytes()
+	x.Write(all)
+	b := x.Bytes()
 	whole := x.save(t, filepath.Join(dir, "whole.pcap"))
 	seam, cut := begin.Add(20*time.Minute).Unix(), 24
 	for int64(binary.LittleEndian.Uint32(b[cut:])) < seam {

@@ -36,7 +36,7 @@ func newRoot(g *globals) *cobra.Command {
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"run", "Watching:", []*cobra.Command{newRunCommand(g), newReplayCommand(g)}},
+		{"run", "Watching:", []*cobra.Command{newRunCommand(g), newReplayCommand(g), newDemoCommand(g)}},
 		{"triage", "Triage:", []*cobra.Command{newIncidentsCommand(g), newAllowCommand(g), newSilenceCommand(g)}},
 		{"look", "Looking:", []*cobra.Command{newContainersCommand(g), newExplainCommand(g), newPacketsCommand(g), newDetectionsCommand(g)}},
 		{"care", "Care:", []*cobra.Command{newDoctorCommand(g), newCoverageCommand(g), newConfigCommand(g), newNotifyCommand(g), newVersionCommand(g)}},
