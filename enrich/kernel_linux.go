@@ -73,7 +73,7 @@ func (k *Kernel) run(ctx context.Context, emit func(*Tracks)) error {
 		return err
 	}
 	defer w.close()
-	w.quiet = readSysctl("nf_conntrack_events") == "0"
+	w.quiet, w.passed = readSysctl("nf_conntrack_events") == "0", time.Now().UnixNano()
 	w.addresses()
 	w.listeners()
 	w.dump(0)

@@ -502,3 +502,111 @@ func TestLiveCounters(t *testing.T) {
 		})
 	}
 }
+
+// TestLiveFlood is A16: a buffer of 8 KiB is too small for 3,000 connections at once. That is counted, told as a gap, made good by a
+// dump, and ends nothing.
+func TestLiveFlood(t *testing.T) {
+	r := rig.Start(t, rig.Options{NoEngine: true})
+	if out, err := r.HostExec(t.Context(), "iptables", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW").CombinedOutput(); err != nil {
+		if out, err = r.HostExec(t.Context(), "iptables-legacy", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	set := metrics.NewSet()
+	k := enrich.NewKernel(enrich.EngineConfig{Name: "rig", Namespace: "/run/netns/" + r.HostNS}, set, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	k.SetReceive(8 << 10)
+	count := func(name string) uint64 {
+		return set.GetOrCreateCounter(`wharfwatch_conntrack_` + name + `{engine="rig"}`).Get()
+	}
+	busy, flooded, lost, found := make(chan struct{}), make(chan struct{}), make(chan enrich.Tracks, 64), make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	first := true
+	go func() {
+		done <- k.Run(ctx, func(b *enrich.Tracks) {
+			if first && b.Mark == enrich.MarkDumped { // and then the reader is busy elsewhere
+				first = false
+				close(busy)
+				<-flooded
+			}
+			if b.Mark == enrich.MarkLost {
+				select {
+				case lost <- *b:
+				default: // enough of them
+				}
+			}
+			for i := range b.Entries {
+				if e := &b.Entries[i]; e.Kind == enrich.TrackFound && e.Orig.DstPort == 7 && e.Owner[0].Unit != "" {
+					select {
+					case found <- struct{}{}:
+					default: // one is enough
+					}
+				}
+			}
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+	<-busy
+	r.InHost(func() error {
+		for i := range 3000 {
+			c, err := net.Dial("udp", r.RouterAddr.String()+":7")
+			if err != nil {
+				return err
+			}
+			if _, err := c.Write([]byte{1}); err != nil && i == 0 {
+				return err
+			}
+			if i < 2990 {
+				c.Close()
+			} else {
+				t.Cleanup(func() { c.Close() })
+			}
+		}
+		return nil
+	})
+	close(flooded)
+	select {
+	case b := <-lost:
+		if b.From > b.Time || b.Time == 0 {
+			t.Errorf("the gap is from %d to %d", b.From, b.Time)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatalf("no loss was told; overflows %d", count("enobufs_total"))
+	}
+	select {
+	case <-found:
+	case <-time.After(20 * time.Second):
+		t.Fatal("what lives on was not found again")
+	}
+	for deadline := time.Now().Add(10 * time.Second); count("enobufs_total") == 0 || count("dumps_total") < 2 || count("events_total") == 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d overflows, %d dumps, %d events", count("enobufs_total"), count("dumps_total"), count("events_total"))
+		}
+	}
+	t.Logf("%d events read of 3000 connections, %d overflows, %d dumps", count("events_total"), count("enobufs_total"), count("dumps_total"))
+}
+
+// TestLiveNoEvents is A17: the kernel tells no events. The check says so with the remedy, and dumps still find what lasts.
+func TestLiveNoEvents(t *testing.T) {
+	o := &outside{Rig: rig.Start(t, rig.Options{}), t: t, set: metrics.NewSet()}
+	o.image = o.Actor()
+	o.AddRouterAddr("203.0.113.9/32")
+	o.servers("--tcp", "203.0.113.9:443")
+	if out, err := o.HostExec(t.Context(), "sysctl", "-w", "net.netfilter.nf_conntrack_events=0").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	checks := enrich.CheckKernel(enrich.EngineConfig{Name: "rig", Namespace: "/run/netns/" + o.HostNS})
+	if len(checks) != 1 || checks[0].State != "warn" || checks[0].Fix != "sysctl -w net.netfilter.nf_conntrack_events=2" {
+		t.Errorf("checks %+v", checks)
+	}
+	o.watch(nil, false)
+	o.export()
+	o.chatter()
+	o.Run("--name", "holder", o.image, "hold", "--to", "203.0.113.9:443", "--period", "100ms", "--count", "60", "--linger", "1m")
+	o.by(o.flow("holder", "203.0.113.9", 443), "nat", "high")
+}
