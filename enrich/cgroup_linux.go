@@ -14,6 +14,7 @@ import (
 type groups struct {
 	root   string // mount point of the hierarchy, "" where there is none
 	byID   map[uint64]Owner
+	paths  map[string]string // directories of containers
 	walked time.Time
 	misses map[uint64]time.Time // ids that a walk did not find
 }
@@ -25,7 +26,7 @@ const (
 )
 
 func newGroups() *groups {
-	return &groups{root: unifiedMount(), byID: map[uint64]Owner{}, misses: map[uint64]time.Time{}}
+	return &groups{root: unifiedMount(), byID: map[uint64]Owner{}, paths: map[string]string{}, misses: map[uint64]time.Time{}}
 }
 
 // unifiedMount is where version 2 is mounted: /sys/fs/cgroup, or beside version 1 (hybrid) usually /sys/fs/cgroup/unified.
@@ -69,6 +70,7 @@ func (g *groups) owner(id uint64) Owner {
 func (g *groups) walk() {
 	if len(g.byID) >= maxGroups {
 		clear(g.byID)
+		clear(g.paths)
 	}
 	_ = filepath.WalkDir(g.root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() {
@@ -76,7 +78,11 @@ func (g *groups) walk() {
 		}
 		var st unix.Stat_t
 		if unix.Stat(path, &st) == nil && len(g.byID) < maxGroups {
-			g.byID[st.Ino] = ownerOf(strings.TrimPrefix(path, g.root))
+			o := ownerOf(strings.TrimPrefix(path, g.root))
+			g.byID[st.Ino] = o
+			if o.Container != "" && g.paths[o.Container] == "" { // the outermost comes first
+				g.paths[o.Container] = path
+			}
 		}
 		return nil
 	})

@@ -18,9 +18,10 @@ type Config struct {
 
 // Conntrack says what is asked of the kernels of the engines' hosts, on this machine only. It needs CAP_NET_ADMIN.
 type Conntrack struct {
-	Mode    string `yaml:"mode"`    // "auto": translations and sockets are followed where that is possible; "off": never
-	Flows   string `yaml:"flows"`   // "auto": and counters become flow records where the kernel counts; "off": never
-	Entries int    `yaml:"entries"` // connections remembered, some 150 bytes each, allocated as they are needed
+	Mode    string `yaml:"mode"`         // "auto": translations and sockets are followed where that is possible; "off": never
+	Flows   string `yaml:"flows"`        // "auto": and counters become flow records where the kernel counts; "off": never
+	Enter   bool   `yaml:"enter_shared"` // sockets are asked for inside of network namespaces that containers share
+	Entries int    `yaml:"entries"`      // connections remembered, some 150 bytes each, allocated as they are needed
 }
 
 // Connections bounds and times the connection table. All durations are event time.

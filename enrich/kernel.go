@@ -16,6 +16,7 @@ type Kernel struct {
 	namespace string // path, "" for our own
 	receive   int    // bytes of the socket's buffer
 	flows     *counting
+	sandboxes *sandboxes
 	log       *slog.Logger
 	m         kernelMetrics
 }
@@ -37,6 +38,17 @@ func NewKernel(c EngineConfig, set *metrics.Set, log *slog.Logger) *Kernel {
 			overflows: counter("enobufs_total"), dumps: counter("dumps_total"), dumpErrors: counter("dump_errors_total"),
 			asked: counter("sockets_asked_total"), missed: counter("sockets_missed_total"), shed: counter("sockets_shed_total"),
 		},
+	}
+}
+
+// EnterShared has sockets asked for inside of network namespaces that several containers share, which tells them apart. It needs
+// CAP_SYS_ADMIN and access to their processes. It must be called before Run.
+func (k *Kernel) EnterShared() { k.sandboxes = newSandboxes() }
+
+// Hear takes an event of the engine, for EnterShared. It may be called from any goroutine.
+func (k *Kernel) Hear(e *Event) {
+	if k.sandboxes != nil && e.Engine == k.engine {
+		k.sandboxes.hear(e)
 	}
 }
 

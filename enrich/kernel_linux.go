@@ -32,6 +32,7 @@ type watch struct {
 	quiet  bool   // the kernel tells no events: dumps must do
 	passed int64  // everything before has been read, ns
 	flows  *counting
+	shared map[sandbox]inside
 }
 
 type ear struct {
@@ -65,7 +66,7 @@ func (k *Kernel) Run(ctx context.Context, emit func(*Tracks)) error {
 }
 
 func (k *Kernel) run(ctx context.Context, emit func(*Tracks)) error {
-	w := &watch{Kernel: k, flows: k.flows, emit: emit, groups: newGroups(), ears: map[ear]Owner{}}
+	w := &watch{Kernel: k, flows: k.flows, emit: emit, groups: newGroups(), ears: map[ear]Owner{}, shared: map[sandbox]inside{}}
 	if err := enter(k.namespace); err != nil {
 		return err
 	}
@@ -118,6 +119,11 @@ func (w *watch) open() (err error) {
 func (w *watch) close() {
 	for _, n := range []*netlink{w.events, w.dumps, w.socks} {
 		if n != nil {
+			n.close()
+		}
+	}
+	for _, n := range w.shared {
+		if n.netlink != nil {
 			n.close()
 		}
 	}
@@ -202,7 +208,7 @@ func (w *watch) take(b []byte, shed bool) (n int) {
 			if w.flows != nil {
 				w.flows.take(&c, now, true)
 			}
-			if c.orig != c.reply.reverse() || w.local[c.orig.Src] || w.local[c.reply.Src] {
+			if c.orig != c.reply.reverse() || w.local[c.orig.Src] || w.local[c.reply.Src] || w.sandboxes != nil {
 				w.out = append(w.out, Track{Time: orNow(c.stop, now), Orig: c.orig, Reply: c.reply, Kind: TrackEnd, Proto: c.proto})
 			}
 		}
@@ -227,26 +233,40 @@ func (w *watch) track(c *conntrack, kind TrackKind, now int64, shed bool) {
 		return
 	}
 	for side, end := range [2]Tuple{c.orig, c.reply} {
-		if !w.local[end.Src] {
+		ask := w.socks
+		if w.local[end.Src] {
+			k.Flags |= TrackAsked0 << side
+		} else if ask = w.sharing(end.Src, shed); ask == nil {
 			continue
 		}
-		k.Flags |= TrackAsked0 << side
 		if shed {
 			w.m.shed.Inc()
 			continue
 		}
 		var waits bool
-		if k.Owner[side], waits = w.socket(c.proto, end, side == 1); waits {
+		if k.Owner[side], waits = w.socket(ask, c.proto, end, side == 1); waits {
 			k.Flags |= TrackListens0 << side
 		}
 	}
-	if translated || k.Flags&(TrackAsked0|TrackAsked1) != 0 {
+	if translated || k.Flags&(TrackAsked0|TrackAsked1) != 0 || k.Owner != [2]Owner{} {
 		w.out = append(w.out, k)
 	}
 }
 
+// sharing returns where to ask for sockets of an address whose namespace several containers share; nil for all others.
+func (w *watch) sharing(a flow.Addr, shed bool) *netlink {
+	if w.sandboxes == nil || shed {
+		return nil
+	}
+	h, ok := w.sandboxes.at(a)
+	if !ok {
+		return nil
+	}
+	return w.within(h)
+}
+
 // socket asks whose socket has this end; at the answering side it may be one that listens.
-func (w *watch) socket(proto uint8, end Tuple, server bool) (who Owner, waits bool) {
+func (w *watch) socket(n *netlink, proto uint8, end Tuple, server bool) (who Owner, waits bool) {
 	if proto != flow.TCP && proto != flow.UDP {
 		return Owner{}, false
 	}
@@ -255,9 +275,9 @@ func (w *watch) socket(proto uint8, end Tuple, server bool) (who Owner, waits bo
 		family = unix.AF_INET6
 	}
 	w.m.asked.Inc()
-	w.socks.seq++
-	w.buf = sockRequest(w.buf, w.socks.seq, proto, family, end.Src, end.Dst, end.SrcPort, end.DstPort, false, ^uint32(0))
-	_, err := w.socks.ask(w.buf, false, func(kind, _ uint16, payload []byte) {
+	n.seq++
+	w.buf = sockRequest(w.buf, n.seq, proto, family, end.Src, end.Dst, end.SrcPort, end.DstPort, false, ^uint32(0))
+	_, err := n.ask(w.buf, false, func(kind, _ uint16, payload []byte) {
 		s, ok := parseSocket(payload)
 		if !ok || kind != sockDiagByFamily || !s.owns(end.Src, end.SrcPort) || s.state == tcpListen && !server {
 			return

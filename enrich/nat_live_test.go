@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -75,8 +76,13 @@ func (o *outside) watch(change func(*enrich.EngineConfig), counters bool) {
 			}
 		})
 	}
+	kernel := enrich.NewKernel(c.Docker[0], o.set, log)
+	kernel.EnterShared()
 	run("engine", func() error {
-		return enrich.NewDocker(c.Docker[0], o.set, log).Run(ctx, func(e enrich.Event) { with(func() { o.table.Event(&e) }) })
+		return enrich.NewDocker(c.Docker[0], o.set, log).Run(ctx, func(e enrich.Event) {
+			kernel.Hear(&e)
+			with(func() { o.table.Event(&e) })
+		})
 	})
 	take := func(b *flow.Batch) {
 		with(func() {
@@ -85,7 +91,6 @@ func (o *outside) watch(change func(*enrich.EngineConfig), counters bool) {
 		})
 		b.Free()
 	}
-	kernel := enrich.NewKernel(c.Docker[0], o.set, log)
 	if counters {
 		kernel.Flows(flow.NewPool(8), nil, take)
 	}
@@ -254,6 +259,8 @@ func TestLiveOutside(t *testing.T) {
 		{"host network", hostNetwork},
 		{"host process", hostProcess},
 		{"published port", publishedPort},
+		{"shared namespace", sharedNamespace},
+		{"macvlan", macvlan},
 		{"IPv6", six},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -426,6 +433,7 @@ func hostProcess(o *outside) {
 // publishedPort is A6: from outside to the host's port, and to that port from another container.
 func publishedPort(o *outside) {
 	o.Run("--name", "web", "-p", "8080:80", o.image, "listen", "tcp", ":80")
+	o.until("web listens", func() bool { return strings.Contains(o.Docker("logs", "web"), "listening") })
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	binary, err := rig.ActorBinary()
@@ -440,6 +448,31 @@ func publishedPort(o *outside) {
 	if f.LocalPort != 8080 || f.Opener != enrich.OpenerRemote {
 		o.t.Errorf("local port %d, opener %s; want 8080 and remote", f.LocalPort, f.Opener)
 	}
+}
+
+// sharedNamespace is A8: two containers talk from one address, and each is told by its socket.
+func sharedNamespace(o *outside) {
+	o.Run("--name", "owner", o.image, "beacon", "--to", "203.0.113.9:443", "--source-port", "43001", "--delay", "2s", "--count", "1", "--open", "50ms", "--linger", "1m")
+	o.Run("--name", "guest", "--network=container:owner", o.image, "beacon", "--to", "203.0.113.9:443", "--source-port", "43002", "--delay", "2s", "--count", "1", "--open", "50ms", "--linger", "1m")
+	for _, name := range []string{"owner", "guest"} {
+		f := o.flow(name, "203.0.113.9", 443)
+		o.by(f, "shared-socket", "exact")
+		if f.LocalPort != map[string]uint16{"owner": 43001, "guest": 43002}[name] {
+			o.t.Errorf("%s was told with port %d", name, f.LocalPort)
+		}
+	}
+}
+
+// macvlan is A10: the container has an address of the outer network, and the host's kernel tracks nothing.
+func macvlan(o *outside) {
+	net := o.HostAddr.As4()
+	net[3] = 0
+	subnet := netip.PrefixFrom(netip.AddrFrom4(net), 24)
+	own := subnet.Addr().As4()
+	own[3] = 77
+	o.Docker("network", "create", "-d", "macvlan", "--subnet", subnet.String(), "--gateway", o.RouterAddr.String(), "-o", "parent="+o.Uplink, "outer")
+	o.Run("--name", "lan", "--network", "outer", "--ip", netip.AddrFrom4(own).String(), o.image, "beacon", "--to", "203.0.113.9:443", "--count", "1", "--linger", "1m")
+	o.by(o.flow("lan", "203.0.113.9", 443), "ip", "exact")
 }
 
 // six is A11: containers are not translated, sockets of the host are IPv6 ones. Without any rule the kernel tracks no IPv6.

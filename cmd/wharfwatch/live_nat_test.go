@@ -2,9 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,6 +25,7 @@ func TestLiveBehindNAT(t *testing.T) {
 		t.Skip("-short: the scene takes minutes")
 	}
 	s := newScene(t)
+	s.unprivileged()
 	w := s.watch("outside", `{netflow: [":9910"], sflow: ["off"], interfaces: ["off"]}`)
 	s.start("softflowd", s.RouterExec(t.Context(), "softflowd", "-d", "-i", s.RouterLink, "-v", "10", "-A", "milli", "-n", s.HostAddr.String()+":9910",
 		"-p", filepath.Join(s.dir, "softflowd.pid"), "-c", "none",
@@ -74,6 +78,32 @@ func TestLiveBehindNAT(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Logf("%s %s %s %s", i.Workload, i.Attribution.Method, i.Attribution.Confidence, i.Summary)
+	}
+}
+
+const nobody = 65534 // uid and gid
+
+// unprivileged has monitors run as uid 65534 with CAP_NET_ADMIN alone, and the group of the engine's socket.
+func (s *scene) unprivileged() {
+	program, err := os.ReadFile(s.binary)
+	if err == nil {
+		s.binary = filepath.Join(s.dir, "wharfwatch")
+		err = os.WriteFile(s.binary, program, 0o755)
+	}
+	if err == nil {
+		err = errors.Join(os.Chown(s.dir, nobody, nobody), os.Chmod(filepath.Dir(s.dir), 0o755))
+	}
+	var socket os.FileInfo
+	if err == nil {
+		socket, err = os.Stat(strings.TrimPrefix(s.DockerHost, "unix://"))
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	group := strconv.Itoa(int(socket.Sys().(*syscall.Stat_t).Gid))
+	s.as = []string{
+		"setpriv", "--reuid", "65534", "--regid", "65534", "--groups", group, "--inh-caps", "-all,+net_admin", "--ambient-caps", "-all,+net_admin",
+		"--bounding-set", "-all,+net_admin", "--no-new-privs",
 	}
 }
 

@@ -34,6 +34,7 @@ type scene struct {
 	t      *testing.T
 	dir    string
 	binary string
+	as     []string // command in front of a monitor's own
 	inbox  *inbox
 }
 
@@ -123,7 +124,11 @@ alerts:
   pagerduty: [{name: pagerduty, routing_key: 0123456789abcdef0123456789abcdef, url: "%s/pagerduty"}]
   webhook: [{name: webhook, url: "%s/webhook", secret: %s}]
 `, w.data, flow, s.DockerHost, url, url, url, hookSecret)
-	if err := os.WriteFile(w.config, []byte(text), 0o600); err != nil {
+	err := os.WriteFile(w.config, []byte(text), 0o600)
+	if err == nil && s.as != nil {
+		err = os.Chown(w.config, nobody, nobody)
+	}
+	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.resume(w)
@@ -133,7 +138,7 @@ alerts:
 // resume starts the monitor, again after a kill.
 func (s *scene) resume(w *watcher) {
 	s.t.Helper()
-	w.cmd = s.start(w.name, s.HostExec(s.t.Context(), s.binary, "run", "-c", w.config, "--record", w.record))
+	w.cmd = s.start(w.name, s.HostExec(s.t.Context(), append(s.as, s.binary, "run", "-c", w.config, "--record", w.record)...))
 	s.eventually(20*time.Second, w.name+" answers on its control socket", func() bool {
 		_, err := s.command("containers", "-c", w.config, "-o", "json")
 		return err == nil

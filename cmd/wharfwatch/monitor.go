@@ -153,6 +153,9 @@ func (m *monitor) openKernel(g *globals, e enrich.EngineConfig) {
 	if m.config.Enrich.Conntrack.Flows != off {
 		k.Flows(flow.NewPool(8), m.captured(), m.take)
 	}
+	if m.config.Enrich.Conntrack.Enter {
+		k.EnterShared()
+	}
 	m.kernels = append(m.kernels, k)
 }
 

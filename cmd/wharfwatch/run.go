@@ -120,6 +120,9 @@ func (m *monitor) take(b *flow.Batch) {
 
 // hear is the path of a change at a container engine.
 func (m *monitor) hear(ev enrich.Event) {
+	for _, k := range m.kernels {
+		k.Hear(&ev)
+	}
 	m.turn <- struct{}{}
 	m.event(&ev)
 	if ev.Kind == enrich.Synced {
