@@ -450,6 +450,17 @@ func publishedPort(o *outside) {
 	}
 }
 
+// track has the kernel track connections: any rule that asks for their state does.
+func track(t *testing.T, r *rig.Rig, command string) {
+	t.Helper()
+	for _, variant := range []string{"", "-legacy", "-nft"} {
+		if r.HostExec(t.Context(), command+variant, "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW").Run() == nil {
+			return
+		}
+	}
+	t.Fatalf("no %s can write a rule that tracks connections", command)
+}
+
 // sharedNamespace is A8: two containers talk from one address, and each is told by its socket.
 func sharedNamespace(o *outside) {
 	o.Run("--name", "owner", o.image, "beacon", "--to", "203.0.113.9:443", "--source-port", "43001", "--delay", "2s", "--count", "1", "--open", "50ms", "--linger", "1m")
@@ -477,13 +488,7 @@ func macvlan(o *outside) {
 
 // six is A11: containers are not translated, sockets of the host are IPv6 ones. Without any rule the kernel tracks no IPv6.
 func six(o *outside) {
-	tracked := false
-	for _, command := range []string{"ip6tables", "ip6tables-legacy", "ip6tables-nft"} {
-		tracked = tracked || o.HostExec(o.t.Context(), command, "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW").Run() == nil
-	}
-	if !tracked {
-		o.t.Fatal("no ip6tables can write a rule that tracks connections")
-	}
+	track(o.t, o.Rig, "ip6tables")
 	o.Run("--name", "agent6", "--network=host", o.image, "beacon", "--to", "[fd00:77::9]:443", "--period", "10ms", "--count", "20", "--open", "5ms")
 	o.Run("--name", "timer6", "--network=host", o.image, "ntp", "--to", "[fd00:77::9]:123", "--period", "10ms", "--count", "20", "--open", "5ms")
 	for _, name := range []string{"agent6", "timer6"} {
@@ -540,11 +545,7 @@ func TestLiveCounters(t *testing.T) {
 // dump, and ends nothing.
 func TestLiveFlood(t *testing.T) {
 	r := rig.Start(t, rig.Options{NoEngine: true})
-	if out, err := r.HostExec(t.Context(), "iptables", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW").CombinedOutput(); err != nil {
-		if out, err = r.HostExec(t.Context(), "iptables-legacy", "-A", "OUTPUT", "-m", "conntrack", "--ctstate", "NEW").CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
+	track(t, r, "iptables")
 	set := metrics.NewSet()
 	k := enrich.NewKernel(enrich.EngineConfig{Name: "rig", Namespace: "/run/netns/" + r.HostNS}, set, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	k.SetReceive(8 << 10)
