@@ -307,13 +307,16 @@ func (c Config) tails(pool Pool, set *metrics.Set, log *slog.Logger) (sources []
 // validateLogs reports what is wrong with the lists of logs.
 func (c Config) validateLogs(report func(path, message string)) {
 	seen := map[string]bool{}
-	for key, list := range map[string][]string{"zeek": c.Zeek, "eve": c.EVE} {
-		for i, p := range list {
-			path := fmt.Sprintf("%s[%d]", key, i)
+	for _, l := range []struct {
+		key   string
+		paths []string
+	}{{"zeek", c.Zeek}, {"eve", c.EVE}} {
+		for i, p := range l.paths {
+			path := fmt.Sprintf("%s[%d]", l.key, i)
 			switch {
 			case p == "":
 				report(path, "it names no file")
-			case p == "off" && len(list) > 1:
+			case p == "off" && len(l.paths) > 1:
 				report(path, `"off" must be the only value`)
 			case p != "off" && seen[p]:
 				report(path, fmt.Sprintf("%q is followed twice", p))

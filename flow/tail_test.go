@@ -142,3 +142,18 @@ func TestTailBursts(t *testing.T) {
 		<-done
 	})
 }
+
+func TestLogsInConfig(t *testing.T) {
+	c := Default()
+	c.Zeek, c.EVE = []string{"conn.log", "", "off"}, []string{"conn.log"}
+	var got []string
+	c.Validate(func(path, _ string) { got = append(got, path) })
+	if diff := cmp.Diff([]string{"zeek[1]", "zeek[2]", "eve[0]"}, got); diff != "" {
+		t.Error(diff)
+	}
+	c.Zeek, c.EVE = []string{"off"}, []string{"off"}
+	c.Validate(func(path, message string) { t.Errorf("%s: %s", path, message) })
+	if sources, notes := c.tails(NewPool(1), metrics.NewSet(), slog.New(slog.DiscardHandler)); len(sources)+len(notes) != 0 {
+		t.Errorf("%d sources, %q", len(sources), notes)
+	}
+}

@@ -75,7 +75,7 @@ func (r *replay) logs(ctx context.Context, files []string, format flow.LogFormat
 	if used > 1 {
 		name = fmt.Sprintf("%s and %d more", name, used-1)
 	}
-	before := progress.before
+	before, left := progress.before, r.unread(format)
 	source := flow.OpenLogs(files[0], format, sorted, r.pool, r.set)
 	err = r.log(ctx, name, watched{source, func() {
 		progress.before = before
@@ -83,7 +83,11 @@ func (r *replay) logs(ctx context.Context, files []string, format flow.LogFormat
 			progress.before += p.Bytes()
 		}
 	}}, progress)
-	r.unread(name, format)
+	for i, n := range r.unread(format) {
+		if n > left[i] {
+			r.note("%s: %d %s", name, n-left[i], unusable[i].text)
+		}
+	}
 	return used, err
 }
 
@@ -122,13 +126,17 @@ func (r *replay) isLog(name string, format flow.LogFormat) (head []byte, ok bool
 	return head, true
 }
 
-// unread says how many rows could not be used.
-func (r *replay) unread(name string, format flow.LogFormat) {
-	for reason, text := range map[string]string{
-		"malformed": "rows are not what the format says", "long": "lines are longer than a line may be", "protocol": "rows name a protocol without a number",
-	} {
-		if n := r.set.GetOrCreateCounter(fmt.Sprintf("wharfwatch_flow_log_rows_ignored_total{format=%q,reason=%q}", format, reason)).Get(); n > 0 {
-			r.note("%s: %d %s", name, n, text)
-		}
+// unusable are the reasons for which rows are left out that a person should know of.
+var unusable = []struct{ reason, text string }{
+	{"malformed", "rows are not what the format says"},
+	{"long", "lines are longer than a line may be"},
+	{"protocol", "rows name a protocol without a number"},
+}
+
+// unread counts, by unusable, the rows that could not be used so far.
+func (r *replay) unread(format flow.LogFormat) (n [3]uint64) {
+	for i, u := range unusable {
+		n[i] = r.set.GetOrCreateCounter(fmt.Sprintf("wharfwatch_flow_log_rows_ignored_total{format=%q,reason=%q}", format, u.reason)).Get()
 	}
+	return n
 }
