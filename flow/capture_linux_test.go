@@ -587,3 +587,36 @@ func TestCaptureIgnores(t *testing.T) {
 		}
 	})
 }
+
+// A block of the ring as the kernel fills it: packets that the ring before had are marked, up to the first that it had not.
+func TestRingAfter(t *testing.T) {
+	const size = 256 // of each packet
+	r := &ring{mem: make([]byte, ringBlock), blocks: 1, link: linkEthernet, after: 20}
+	at := 64
+	ne := binary.NativeEndian
+	ne.PutUint32(r.mem[8:], statusUser)
+	ne.PutUint32(r.mem[12:], 4)
+	ne.PutUint32(r.mem[16:], uint32(at))
+	for i := range uint32(4) { // at 10, 20, 30 and 15 ns: only in the new ring does time begin at 30
+		b := r.mem[at+int(i)*size:]
+		for field, v := range []uint32{size, 0, []uint32{10, 20, 30, 15}[i], 60, 60, statusUser} { // next, s, ns, kept, length, status
+			ne.PutUint32(b[4*field:], v)
+		}
+		ne.PutUint16(b[24:], 128) // where the frame begins
+	}
+	var got []bool
+	var p ringPacket
+	for {
+		ok, err := r.next(&p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		got = append(got, p.skip)
+	}
+	if diff := cmp.Diff([]bool{true, true, false, false}, got); diff != "" || r.last != 30 {
+		t.Errorf("last %d, skipped -want +got\n%s", r.last, diff)
+	}
+}

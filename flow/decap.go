@@ -117,9 +117,6 @@ func (p *parser) unwrap(k *packet, frame []byte, at, end int, now int64) {
 		}
 		b = captured(frame, at, end)
 		header, c = overUDP(b, port)
-		if c.kind == envGTP && c.ethertype != 0 && !k.partial {
-			end = min(end, at+8+int(binary.BigEndian.Uint16(b[2:])))
-		}
 	}
 	if c.ethertype == 0 {
 		p.opaque[c.kind]++

@@ -74,6 +74,7 @@ func wrappedFrames(t testing.TB) []wrapped {
 		{"mpls", overLink(0x8847, hex("00010040 00020140"), packet4), want4, 0, 0},
 		{"mpls pseudowire", overLink(0x8847, hex("00010140 00000000"), frame4), want4, 0, 1},
 		{"mpls pseudowire without a control word", overLink(0x8847, hex("00010140"), frame4), want4, 0, 1},
+		{"mpls pseudowire in a VLAN, to an address that begins like IP", overLink(0x8100, hex("0005 8847 00010140 440000000001 020000000002 0800"), packet4), tag(want4, 5), 0, 1},
 		{"mpls over udp", overUDP(6635, hex("00010140"), packet6), want6, 0, 1},
 		{"mpls over ip", overIP(137, hex("00010140"), packet4), want4, 0, 1},
 		{"mpls over gre", overIP(47, hex("00008847 00010140"), packet4), want4, 0, 1},
@@ -219,6 +220,9 @@ func TestEnvelopeInFragments(t *testing.T) {
 		}
 		if diff := cmp.Diff(c.want, k.said()); diff != "" {
 			t.Errorf("%d: -want +got\n%s", i, diff)
+		}
+		if k.partial {
+			t.Errorf("%d: neither the inner packet nor a later fragment is a first fragment", i)
 		}
 	}
 	if p.fragments.orphans != 0 {

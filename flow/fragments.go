@@ -31,10 +31,10 @@ func (p *parser) fragment(k *packet, frame []byte, at, length int, id uint32, ne
 		return used
 	}
 	v := k.transport(frame, at, length)
+	k.partial = true
 	if v == used && !k.cut {
 		p.fragments.add(k, id, next, now)
 		if !p.closed && k.carries() {
-			k.partial = true
 			p.unwrap(k, frame, at, at+maxInner, now) // a packet inside is as long as it says; the later fragments stay the envelope's
 		}
 	}

@@ -17,7 +17,7 @@ type packet struct {
 	proto, flags uint8
 	depth        uint8 // envelopes that were opened around it
 	cut          bool  // the snap length took the ports or the TCP flags
-	partial      bool  // the first fragment of more
+	partial      bool  // the first fragment of more: the payload is not whole
 }
 
 // verdict says what became of a frame: used, or the reason why not.

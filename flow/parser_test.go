@@ -178,6 +178,9 @@ func TestParserFragments(t *testing.T) {
 			t.Errorf("%d: -want +got\n%s", i, diff)
 		}
 	}
+	if parse(part4(7, 0, true, udp(1000, 2000), payload(24)), 30); !k.partial {
+		t.Error("a first fragment passes for a whole packet")
+	}
 	if p.fragments.orphans != 2 {
 		t.Errorf("%d orphans, want 2", p.fragments.orphans)
 	}
