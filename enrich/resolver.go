@@ -83,9 +83,12 @@ type Unnamed struct {
 // unnamedLeast is how many connections to the outside without DNS tell more than a fixed address.
 const unnamedLeast = 3
 
-// Unnamed lists such workloads by name. It allocates and belongs to the goroutine of the Table.
+// Unnamed lists such workloads by name; none while no source brings names at all. It allocates and belongs to the goroutine of the Table.
 func (t *Table) Unnamed() []Unnamed {
 	var out []Unnamed
+	if t.count.names == 0 { // a conn log alone
+		return nil
+	}
 	for i := range t.roster.members {
 		m := &t.roster.members[i]
 		if m.c == nil || m.gone != 0 || m.resolves || m.outside < unnamedLeast || !embedded(m.c) {
