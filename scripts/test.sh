@@ -54,7 +54,7 @@ race() { CGO_ENABLED=1 tests -race -short -timeout 15m ./flow ./enrich ./baselin
 suite lint scripts/lint.sh
 suite unit tests -timeout 10m -skip '^TestLive|^TestKill' ./...
 suite race race
-suite fuzz scripts/fuzz.sh "${FUZZTIME:-3s}"
+suite fuzz scripts/fuzz.sh "${FUZZTIME:-$([ "${CI:-}" = true ] && echo 20s || echo 3s)}"
 suite bench go test -timeout 10m -run '^$' -bench . -benchtime 1x ./...
 wait
 

@@ -84,16 +84,15 @@ func (r *replay) learned(ctx context.Context) error {
 	}
 	known := max(l.last, l.known)
 	for {
-		slice := r.dirty(1024)
-		last := len(slice) < 1024
+		slice, more := r.dirty(1024, 64<<20)
 		slice = slices.DeleteFunc(slice, func(s state.Snapshot) bool { return slices.Contains(settings, s.Detector) })
-		if last {
+		if !more {
 			slice = append(slice, mark(known)...)
 		}
 		if err := r.lesson.db.SaveSnapshots(ctx, slice); err != nil {
 			return fmt.Errorf("save what was learned: %w", err)
 		}
-		if last {
+		if !more {
 			break
 		}
 	}

@@ -9,7 +9,8 @@ import (
 )
 
 const (
-	saveSlice = 256 // keys encoded per turn at the engine, at most 1280 in a second
+	saveSlice = 256     // keys encoded per turn at the engine, five turns a second
+	saveBytes = 2 << 20 // and what they take, so that a turn stays short: a workload with many destinations is a megabyte
 	saveQueue = 16  // slices that may wait for the disk; a full queue postpones the round, nothing is lost
 )
 
@@ -76,8 +77,8 @@ func (m *monitor) snapshot() {
 	if time.Now().Before(s.next) || len(s.queue) == cap(s.queue) {
 		return
 	}
-	slice := m.dirty(saveSlice)
-	if len(slice) < saveSlice {
+	slice, more := m.dirty(saveSlice, saveBytes)
+	if !more {
 		s.next = time.Now().Add(s.interval)
 		slice = append(slice, mark(m.now)...)
 	}
@@ -95,20 +96,25 @@ func mark(known int64) []state.Snapshot {
 	return []state.Snapshot{{Detector: roundMark, Time: known, Blob: []byte{1}}}
 }
 
-// dirty takes at most limit changed keys from the detectors.
-func (e *engine) dirty(limit int) (slice []state.Snapshot) {
-	e.detectors.Dirty(limit, func(detector, key string, blob []byte) bool {
+// dirty takes changed keys from the detectors, at most that many, until they take up size bytes. It reports whether there are more.
+func (e *engine) dirty(keys, size int) (slice []state.Snapshot, more bool) {
+	e.detectors.Dirty(keys, func(detector, key string, blob []byte) bool {
+		if size <= 0 {
+			more = true
+			return false
+		}
+		size -= len(blob)
 		slice = append(slice, state.Snapshot{Detector: detector, Key: key, Time: e.now, Blob: append([]byte(nil), blob...)})
 		return true
 	})
-	return slice
+	return slice, more || len(slice) == keys
 }
 
 // saveAll writes every changed key at once, at a clean end.
 func (e *engine) saveAll(ctx context.Context, db *state.DB) error {
 	for {
-		slice := e.dirty(1024)
-		if len(slice) < 1024 {
+		slice, more := e.dirty(1024, 64<<20)
+		if !more {
 			return db.SaveSnapshots(ctx, append(slice, mark(e.now)...))
 		}
 		if err := db.SaveSnapshots(ctx, slice); err != nil {
