@@ -62,7 +62,10 @@ func TestTranslations(t *testing.T) {
 		toldTrack(TrackBegin, 0, natWeb, outer, flow.TCP), toldTrack(TrackEnd, 10, natWeb, outer, flow.TCP),
 		toldTrack(TrackBegin, 20, natDB, outer, flow.TCP), // the port outside is used again
 		toldTrack(TrackBegin, 0, "203.0.113.7:5000>198.51.100.1:8080", "203.0.113.7:5000>172.18.0.5:80", flow.TCP),
+		toldTrack(TrackBegin, 0, "172.18.0.6:5001>198.51.100.1:8080", "172.18.0.1:5001>172.18.0.5:80", flow.TCP),
 	)
+	r.answers(t, "198.51.100.1:8080>172.18.0.6:5001", 1, "web nat exact") // from another container by the host's address
+	r.answers(t, "172.18.0.1:5001>172.18.0.5:80", 1, "db nat exact")      // and how that looks at the server's end
 	r.answers(t, outer, 5, "web nat exact")
 	r.answers(t, outer, 10.4, "web nat exact") // within the tolerance of clocks
 	r.answers(t, outer, 15, "no-nat-entry")

@@ -47,13 +47,8 @@ func TestLiveBehindNAT(t *testing.T) {
 	} {
 		var told alerts.Incident
 		s.eventually(4*time.Minute, "a beacon of "+want.workload, func() bool {
-			for _, i := range s.letters(w, "beacon") {
-				if strings.HasPrefix(i.Workload, want.workload) {
-					told = i
-					return true
-				}
-			}
-			return false
+			told = s.beaconOf(w, want.workload)
+			return told.ID != ""
 		})
 		f := told.Findings[slices.IndexFunc(told.Findings, func(f alerts.Finding) bool { return f.Detector == "beacon" })]
 		if told.Container.ID != want.container || f.Subject != want.subject || told.Attribution.Method.String() != want.method || told.Attribution.Confidence.String() != "exact" {
@@ -62,10 +57,8 @@ func TestLiveBehindNAT(t *testing.T) {
 		}
 		t.Logf("%s: %s", told.Workload, told.Summary)
 	}
-	for _, i := range s.letters(w, "beacon") {
-		if strings.Contains(i.Workload, "twin") {
-			t.Errorf("the container that does not beacon was told: %s", i.Summary)
-		}
+	if i := s.beaconOf(w, "compose:shop/twin"); i.ID != "" {
+		t.Errorf("the container that does not beacon was told: %s", i.Summary)
 	}
 	w.stop(syscall.SIGTERM)
 	live := lines(s.must("incidents", "list", "-c", w.config, "-o", "jsonl"))
@@ -79,6 +72,20 @@ func TestLiveBehindNAT(t *testing.T) {
 		}
 		t.Logf("%s %s %s %s", i.Workload, i.Attribution.Method, i.Attribution.Confidence, i.Summary)
 	}
+}
+
+// beaconOf finds the incident of a workload that has a beacon in it.
+func (s *scene) beaconOf(w *watcher, workload string) (none alerts.Incident) {
+	for _, l := range lines(s.must("incidents", "list", "-c", w.config, "-o", "jsonl")) {
+		var i alerts.Incident
+		if err := json.Unmarshal([]byte(l), &i); err != nil {
+			s.t.Fatalf("%v in %s", err, l)
+		}
+		if strings.HasPrefix(i.Workload, workload) && slices.ContainsFunc(i.Findings, func(f alerts.Finding) bool { return f.Detector == "beacon" }) {
+			return i
+		}
+	}
+	return none
 }
 
 const nobody = 65534 // uid and gid
