@@ -22,6 +22,7 @@ type Config struct {
 	EgressSpike EgressSpike `yaml:"egress_spike"`
 	HostNetwork HostNetwork `yaml:"host_network"`
 	Posture     Posture     `yaml:"posture"`
+	Lifecycle   Lifecycle   `yaml:"lifecycle"`
 }
 
 // Default is what wharfwatch does without a configuration file.
@@ -33,6 +34,7 @@ func Default() Config {
 		EgressSpike: defaultEgressSpike(),
 		HostNetwork: defaultHostNetwork(),
 		Posture:     defaultPosture(),
+		Lifecycle:   defaultLifecycle(),
 	}
 }
 
@@ -43,6 +45,7 @@ func (c Config) Validate(report func(path, message string)) {
 	c.EgressSpike.validate("egress_spike", report)
 	c.HostNetwork.validate("host_network", report)
 	c.Posture.validate("posture", report)
+	c.Lifecycle.validate("lifecycle", report)
 }
 
 // detectors is the only registration list. A detector is one file, its field in Config and its line here.
@@ -52,6 +55,7 @@ func (c Config) detectors(env *env) []registered {
 		{"egress-spike", c.EgressSpike.Mode, func() Detector { return newEgress(c.EgressSpike, env) }},
 		{"host-network", c.HostNetwork.Mode, func() Detector { return newHostNetwork(c.HostNetwork, env) }},
 		{"posture", c.Posture.Mode, func() Detector { return newPosture(c.Posture, env) }},
+		{"lifecycle", c.Lifecycle.Mode, func() Detector { return newLifecycle(c.Lifecycle, env) }},
 	}
 }
 
@@ -88,6 +92,7 @@ type env struct {
 	// a small dense index, so that a detector finds its own state for it without a map.
 	w        *workload
 	learning *learning
+	site     []flow.Prefix // the operator's own networks, beacon.site_networks
 }
 
 // Engine runs the detectors. It is an enrich.Sink. All methods belong to one goroutine.
@@ -130,7 +135,7 @@ func New(c Config, set *metrics.Set, report func(Finding)) *Engine {
 		names:  set.NewCounter("wharfwatch_baseline_names_total"),
 		events: set.NewCounter("wharfwatch_baseline_events_total"),
 	}
-	e.env = env{report: e.raise, set: set, learning: newLearning(c.Learning, set)}
+	e.env = env{report: e.raise, set: set, learning: newLearning(c.Learning, set), site: prefixes(c.Beacon.SiteNetworks...)}
 	e.states = append(e.states, keeper{"learning", e.env.learning})
 	for _, r := range c.detectors(&e.env) {
 		if r.mode == Off {

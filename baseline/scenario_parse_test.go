@@ -158,10 +158,17 @@ var containerOptions = map[string]func(c *enrich.Container, value string){
 		source, ro := strings.CutSuffix(v, ":ro")
 		c.Posture.Mounts = append(c.Posture.Mounts, enrich.Mount{Source: source, Destination: source, RW: !ro})
 	},
+	"command": func(c *enrich.Container, v string) {
+		for _, word := range strings.Split(v, ",") {
+			c.Command = append(c.Command, strings.ReplaceAll(word, "+", " "))
+		}
+	},
+	"local":   func(c *enrich.Container, _ string) { c.Posture.LocalImage = true },
+	"digest":  func(c *enrich.Container, v string) { c.ImageID = "sha256:" + v },
 	"stopped": func(c *enrich.Container, _ string) { c.Running, c.Finished = false, c.Started+sec },
 }
 
-// event reads: at created|listed|died container, at synced|restart, at gap length.
+// event reads: at created|listed|started|died container [exit code], at exec container command…, at synced|restart, at gap length.
 func (s *scenario) event(w []string) error {
 	if len(w) < 2 {
 		return errors.New("an event is: at kind [container]")
@@ -184,14 +191,34 @@ func (s *scenario) event(w []string) error {
 		}
 		at += length // it is known at its end
 		do = func(g *stage) { g.engine.Gap(flow.Gap{Source: "test", From: at - length, To: at, Reason: "sequence"}) }
-	case (kind == "created" || kind == "listed" || kind == "died") && len(w) == 3:
+	case kind == "exec" && len(w) > 3:
+		c := s.byName[w[2]]
+		if c == nil {
+			return fmt.Errorf("unknown container %q, known are %s", w[2], names(s.byName))
+		}
+		do = func(g *stage) {
+			g.event(enrich.Event{Time: at, Kind: enrich.Exec, Container: &c.Container, Detail: strings.Join(w[3:], " ")})
+		}
+	case kind == "died" && len(w) == 4:
+		c := s.byName[w[2]]
+		if c == nil {
+			return fmt.Errorf("unknown container %q, known are %s", w[2], names(s.byName))
+		}
+		if _, err := strconv.ParseUint(w[3], 10, 8); err != nil {
+			return fmt.Errorf("exit code %q: a number from 0 to 255", w[3])
+		}
+		do = func(g *stage) {
+			g.event(enrich.Event{Time: at, Kind: enrich.Died, Container: &c.Container, Detail: "exit " + w[3]})
+			g.gone(at, c)
+		}
+	case (kind == "created" || kind == "started" || kind == "listed" || kind == "died") && len(w) == 3:
 		c := s.byName[w[2]]
 		if c == nil {
 			return fmt.Errorf("unknown container %q, known are %s", w[2], names(s.byName))
 		}
 		do = func(g *stage) { g.life(at, c, enrich.EventKind(kind)) }
 	default:
-		return fmt.Errorf("unknown event %q: created, listed or died with a container, gap with a length, synced, restart", strings.Join(w[1:], " "))
+		return fmt.Errorf("unknown event %q: created, listed, started or died with a container, exec with a container and a command, gap with a length, synced, restart", strings.Join(w[1:], " "))
 	}
 	s.steps = append(s.steps, step{at, do})
 	return nil

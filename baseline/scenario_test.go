@@ -111,10 +111,7 @@ func (g *stage) life(at int64, c *member, first enrich.EventKind) {
 	switch first {
 	case enrich.Died:
 		g.event(enrich.Event{Time: at, Kind: enrich.Died, Container: &c.Container})
-		if c.binding != nil {
-			g.event(enrich.Event{Time: at, Kind: enrich.Disconnect, Container: &c.Container, Binding: c.binding})
-		}
-		g.event(enrich.Event{Time: at, Kind: enrich.Destroyed, Container: &c.Container})
+		g.gone(at, c)
 		return
 	}
 	if first != enrich.Listed {
@@ -127,6 +124,15 @@ func (g *stage) life(at int64, c *member, first enrich.EventKind) {
 	if first == enrich.Created {
 		g.event(enrich.Event{Time: at, Kind: enrich.Started, Container: &c.Container})
 	}
+}
+
+// gone is what follows the end of a container that is not kept.
+func (g *stage) gone(at int64, c *member) {
+	g.alive[c.ID] = false
+	if c.binding != nil {
+		g.event(enrich.Event{Time: at, Kind: enrich.Disconnect, Container: &c.Container, Binding: c.binding})
+	}
+	g.event(enrich.Event{Time: at, Kind: enrich.Destroyed, Container: &c.Container})
 }
 
 // restart puts the state of the engine into a new one, which then hears the list of what runs.
