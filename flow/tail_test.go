@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,12 +37,20 @@ func TestTail(t *testing.T) {
 		write(os.O_CREATE, head+row("before")+row("half")[:20])
 		set := metrics.NewSet()
 		tail := OpenTail(path, LogZeek, NewPool(4), set, slog.New(slog.DiscardHandler))
+		var mu sync.Mutex // around got and beats
 		var got []string
 		beats := 0
+		heard := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return beats
+		}
 		ctx, stop := context.WithCancel(context.Background())
 		done := make(chan error)
 		go func() {
 			done <- tail.Run(ctx, func(b *Batch) {
+				mu.Lock()
+				defer mu.Unlock()
 				beats++
 				if b.Source != "zeek:"+path || b.Watermark != b.Arrival-tailLag || b.Arrival != time.Now().UnixNano() {
 					t.Errorf("batch of %s, %d behind", b.Source, b.Arrival-b.Watermark)
@@ -56,6 +65,8 @@ func TestTail(t *testing.T) {
 			t.Helper()
 			time.Sleep(time.Second)
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -74,17 +85,17 @@ func TestTail(t *testing.T) {
 		if s := tail.Status(); s.Open || s.Err != "" {
 			t.Errorf("without a file: %+v", s)
 		}
-		before := beats
+		before := heard()
 		after()
-		if beats != before {
+		if heard() != before {
 			t.Error("a watermark without a file")
 		}
 		write(os.O_CREATE, head+row("four"))
 		after("four")
-		before = beats
+		before = heard()
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if n := beats - before; n < 9 || n > 11 {
+		if n := heard() - before; n < 9 || n > 11 {
 			t.Errorf("%d heartbeats in 10 s of silence", n)
 		}
 		write(os.O_TRUNC, head)
