@@ -3,6 +3,7 @@ package enrich
 import (
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -37,4 +38,15 @@ func ownerOf(group string) Owner {
 		return Owner{Unit: "root"}
 	}
 	return Owner{Unit: clean(strings.TrimSuffix(group[1:], ".slice"), 128)}
+}
+
+// legacyMount is a hierarchy of version 1 that engines put containers in, "" where there is none.
+func legacyMount(mounts string) string {
+	for line := range strings.Lines(mounts) {
+		f := strings.Fields(line)
+		if len(f) > 3 && f[2] == "cgroup" && (slices.Contains(strings.Split(f[3], ","), "memory") || slices.Contains(strings.Split(f[3], ","), "pids")) {
+			return f[1]
+		}
+	}
+	return ""
 }

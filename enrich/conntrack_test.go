@@ -209,6 +209,18 @@ func TestOwnerOf(t *testing.T) {
 	f("", Owner{Unit: "root"})
 }
 
+func TestLegacyMount(t *testing.T) {
+	f := func(mounts, want string) {
+		t.Helper()
+		if got := legacyMount(mounts); got != want {
+			t.Errorf("%q has containers below %q, want %q", mounts, got, want)
+		}
+	}
+	f("cgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n", "")
+	f("cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0\n", "/sys/fs/cgroup/memory")
+	f("torn\ncgroup\n", "")
+}
+
 func FuzzTracks(f *testing.F) {
 	some := &Tracks{Engine: "local", Time: 7, From: 3, Mark: MarkHost, Host: []flow.Addr{ipAddr("192.0.2.1")}, Entries: []Track{
 		{Time: 5, Orig: tuple("172.17.0.2", 1, "203.0.113.9", 443), Reply: tuple("203.0.113.9", 443, "192.0.2.1", 2), Kind: TrackBegin, Proto: flow.TCP},

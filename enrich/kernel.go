@@ -15,6 +15,7 @@ type Kernel struct {
 	engine    string
 	namespace string // path, "" for our own
 	receive   int    // bytes of the socket's buffer
+	legacy    bool   // control groups of version 2 are not used
 	flows     *counting
 	sandboxes *sandboxes
 	log       *slog.Logger

@@ -25,6 +25,7 @@ type watch struct {
 	dumps  *netlink
 	socks  *netlink
 	groups *groups
+	search *search            // where the kernel tells no groups
 	local  map[flow.Addr]bool // the host's own, all of its interfaces
 	ears   map[ear]Owner      // sockets that listen, as told
 	out    []Track
@@ -69,6 +70,9 @@ func (k *Kernel) run(ctx context.Context, emit func(*Tracks)) error {
 	w := &watch{Kernel: k, flows: k.flows, emit: emit, groups: newGroups(), ears: map[ear]Owner{}, shared: map[sandbox]inside{}}
 	if err := enter(k.namespace); err != nil {
 		return err
+	}
+	if w.groups.root == "" || k.legacy {
+		w.search = newSearch()
 	}
 	if err := w.open(); err != nil {
 		return err
@@ -282,7 +286,7 @@ func (w *watch) socket(n *netlink, proto uint8, end Tuple, server bool) (who Own
 		if !ok || kind != sockDiagByFamily || !s.owns(end.Src, end.SrcPort) || s.state == tcpListen && !server {
 			return
 		}
-		who, waits = w.groups.owner(s.cgroup), s.state == tcpListen
+		who, waits = w.owner(&s), s.state == tcpListen
 	})
 	if err != nil && !errors.Is(err, errGone) {
 		w.log.Debug("a socket could not be asked for", "err", err)
@@ -310,6 +314,14 @@ func (w *watch) count(now int64) time.Duration {
 	}
 	w.flows.send(now)
 	return time.Since(began)
+}
+
+// owner names who has a socket.
+func (w *watch) owner(s *socket) Owner {
+	if w.search != nil {
+		return w.search.owner(s.inode)
+	}
+	return w.groups.owner(s.cgroup)
 }
 
 // dump tells all connections; lostSince, when not 0, is when events began to be missing.
@@ -401,7 +413,7 @@ func (w *watch) listeners() {
 				if !ok || kind != sockDiagByFamily || s.localPort == 0 || s.remotePort != 0 || loopback(s.local) || len(now) >= maxListens {
 					return
 				}
-				if who := w.groups.owner(s.cgroup); who != (Owner{}) {
+				if who := w.owner(&s); who != (Owner{}) {
 					now[ear{s.local, s.localPort, proto}] = who
 				}
 			})

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -25,9 +26,10 @@ import (
 // outside is a container host of which only the router's exports are seen, with a Table that follows its engine and its kernel.
 type outside struct {
 	*rig.Rig
-	t     *testing.T
-	set   *metrics.Set
-	image string
+	t      *testing.T
+	set    *metrics.Set
+	image  string
+	legacy bool // as with control groups of version 1 alone
 
 	mu    sync.Mutex // protects the rest, the Table too
 	table *enrich.Table
@@ -78,6 +80,9 @@ func (o *outside) watch(change func(*enrich.EngineConfig), counters bool) {
 	}
 	kernel := enrich.NewKernel(c.Docker[0], o.set, log)
 	kernel.EnterShared()
+	if o.legacy {
+		kernel.SetLegacy()
+	}
 	run("engine", func() error {
 		return enrich.NewDocker(c.Docker[0], o.set, log).Run(ctx, func(e enrich.Event) {
 			kernel.Hear(&e)
@@ -623,6 +628,25 @@ func TestLiveFlood(t *testing.T) {
 		}
 	}
 	t.Logf("%d events read of 3000 connections, %d overflows, %d dumps", count("events_total"), count("enobufs_total"), count("dumps_total"))
+}
+
+// TestLiveLegacyGroups has the kernel tell no control group of sockets, as where there is version 1 alone: a container on the host's
+// network is found by its processes' files.
+func TestLiveLegacyGroups(t *testing.T) {
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil || enrich.LegacyMount(string(mounts)) == "" {
+		t.Skip("no control groups of version 1 are mounted here")
+	}
+	o := &outside{Rig: rig.Start(t, rig.Options{}), t: t, set: metrics.NewSet()}
+	o.image = o.Actor()
+	o.AddRouterAddr("203.0.113.9/32")
+	o.servers("--tcp", "203.0.113.9:443")
+	o.legacy = true
+	o.watch(nil, false)
+	o.export()
+	o.chatter()
+	o.Run("--name", "agent", "--network=host", o.image, "beacon", "--to", "203.0.113.9:443", "--delay", "2s", "--period", "300ms", "--open", "200ms", "--count", "20", "--linger", "1m")
+	o.by(o.flow("agent", "203.0.113.9", 443), "socket", "exact")
 }
 
 // TestLiveNoEvents is A17: the kernel tells no events. The check says so with the remedy, and dumps still find what lasts.
