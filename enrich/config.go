@@ -21,7 +21,7 @@ type Conntrack struct {
 	Mode    string `yaml:"mode"`         // "auto": translations and sockets are followed where that is possible; "off": never
 	Flows   string `yaml:"flows"`        // "auto": and counters become flow records where the kernel counts; "off": never
 	Enter   bool   `yaml:"enter_shared"` // sockets are asked for inside of network namespaces that containers share
-	Entries int    `yaml:"entries"`      // connections remembered, some 150 bytes each, allocated as they are needed
+	Entries int    `yaml:"entries"`      // connections remembered, some 190 bytes each, allocated as they are needed
 }
 
 // Connections bounds and times the connection table. All durations are event time.

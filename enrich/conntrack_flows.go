@@ -3,6 +3,8 @@ package enrich
 import (
 	"net/netip"
 
+	"github.com/VictoriaMetrics/metrics"
+
 	"github.com/wharfwatch/wharfwatch/flow"
 )
 
@@ -20,7 +22,7 @@ type counting struct {
 	skip     []netip.Prefix // and their networks: what goes on there is counted there
 	batch    *flow.Batch
 
-	flows, untold uint64 // records made, connections beyond the bound
+	untold *metrics.Counter // connections beyond the bound
 }
 
 type countKey struct {
@@ -47,7 +49,7 @@ func (x *counting) begin(c *conntrack, now int64) {
 		return
 	}
 	if len(x.seen) >= maxCounted {
-		x.untold++
+		x.untold.Inc()
 		return
 	}
 	x.seen[countKey{c.orig, c.id, c.proto}] = counted{last: now, sweep: x.sweep, began: true}
@@ -70,7 +72,7 @@ func (x *counting) take(c *conntrack, now int64, ended bool) {
 			was.last = c.start
 		}
 		if len(x.seen) >= maxCounted && !ended {
-			x.untold++
+			x.untold.Inc()
 			return
 		}
 	}
@@ -124,7 +126,6 @@ func (x *counting) add(c *conntrack, d int, first, last int64, bytes, packets ui
 	if ended {
 		r.Flags |= flow.FlagEnd
 	}
-	x.flows++
 	x.batch.Records = append(x.batch.Records, r)
 	if len(x.batch.Records) >= countedBatch {
 		x.send(last)

@@ -24,7 +24,7 @@ type Kernel struct {
 
 type kernelMetrics struct {
 	events, malformed, overflows, dumps, dumpErrors *metrics.Counter
-	asked, missed, shed                             *metrics.Counter // asked = found + missed
+	asked, missed, shed, uncounted                  *metrics.Counter // asked = found + missed
 }
 
 // NewKernel prepares; nothing is opened before Run.
@@ -38,6 +38,7 @@ func NewKernel(c EngineConfig, set *metrics.Set, log *slog.Logger) *Kernel {
 			events: counter("events_total"), malformed: counter("malformed_total"),
 			overflows: counter("enobufs_total"), dumps: counter("dumps_total"), dumpErrors: counter("dump_errors_total"),
 			asked: counter("sockets_asked_total"), missed: counter("sockets_missed_total"), shed: counter("sockets_shed_total"),
+			uncounted: counter("uncounted_total"),
 		},
 	}
 }
@@ -57,7 +58,7 @@ func (k *Kernel) Hear(e *Event) {
 // are captured, patterns of path.Match, are left out: their packets are counted already. It must be called before Run, and emit takes
 // each batch over.
 func (k *Kernel) Flows(pool flow.Pool, captured []string, emit func(*flow.Batch)) {
-	k.flows = &counting{source: "conntrack:" + k.engine, pool: pool, emit: emit, seen: map[countKey]counted{}, patterns: captured}
+	k.flows = &counting{source: "conntrack:" + k.engine, pool: pool, emit: emit, seen: map[countKey]counted{}, patterns: captured, untold: k.m.uncounted}
 }
 
 // netlinkReceive is what the kernel may hold for us, bytes. A flood of 9,000 connections lost none with 1 MiB.

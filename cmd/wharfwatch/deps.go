@@ -43,7 +43,7 @@ func (m *monitor) deps(store *alerts.Store) (console.Deps, error) {
 			for _, note := range m.notes {
 				out = append(out, console.Check{State: "ok", What: "input", Reason: note})
 			}
-			return out, nil
+			return append(out, kernelChecks(m.config.Enrich)...), nil
 		},
 	}, err
 }
