@@ -148,8 +148,8 @@ func (b *beacon) Flow(f *enrich.Flow) {
 		}
 		b.start(k, s, key, f)
 	}
-	if s != nil && f.Asked != "" {
-		s.asked = f.Asked
+	if s != nil && f.Asked != "" && f.Asked != s.past().asked {
+		s.own().asked = f.Asked
 	}
 	if s != nil && f.Kind&enrich.Close != 0 {
 		s.closedWith(f)
@@ -183,10 +183,8 @@ func (b *beacon) meet(s *series, key destKey, f *enrich.Flow) {
 	if f.Container != s.instance {
 		s.seen(f.Container, f.Start)
 	}
-	s.instance, s.local, s.peer, s.key, s.peerName = f.Container, f.Local, f.PeerIs, key, ""
-	if f.PeerIs != nil {
-		s.peerName = f.PeerIs.Name
-	}
+	s.instance, s.peer, s.key = f.Container, f.PeerIs, key
+	s.met(f.Local)
 	s.class = b.classify(f)
 }
 

@@ -79,8 +79,8 @@ func (b *beacon) alias(k *keySet, key destKey, s *series) {
 	if k.at(key) == s {
 		return
 	}
-	if len(s.addrs) == maxAliases {
-		b.known.change(prevalenceKey{dest: s.addrs[0]}, k.w, true)
+	if a := s.past().addrs; len(a) == maxAliases {
+		b.known.change(prevalenceKey{dest: a[0]}, k.w, true)
 	}
 	k.alias(key, s)
 	b.known.change(prevalenceKey{dest: key}, k.w, false)
@@ -94,7 +94,7 @@ func (b *beacon) evict(k *keySet) {
 
 func (b *beacon) drop(s *series) {
 	k := s.set
-	for _, a := range s.addrs {
+	for _, a := range s.addresses() {
 		b.known.change(prevalenceKey{dest: a}, k.w, true)
 	}
 	if s.name != "" {

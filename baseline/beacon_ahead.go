@@ -30,7 +30,7 @@ func (b *beacon) ahead(fs []enrich.Flow, ws []*workload) {
 		}
 		if s := v.slots[i].s; s != nil {
 			v.series[i] = s
-			sum += uint64(s.key.port) + uint64(s.count) + uint64(s.closed) + uint64(s.local.Lo)
+			sum += uint64(s.key.port) + uint64(s.count) + uint64(s.closed)
 		} else if n := ws[i].index; n < len(b.sets) && b.sets[n] != nil { // a workload may be known and have no key yet
 			f, k := &fs[i], b.sets[n]
 			sum += k.door[(&destKey{f.Peer, f.PeerPort, f.Proto}).slot()].key.addr.Lo

@@ -31,7 +31,7 @@ func plainName(name string) bool {
 
 func (b *beacon) finding(s *series, r *rhythm, v *verdict, now int64) Finding {
 	f := Finding{
-		Time: now, Workload: s.set.w.name, Instance: s.instance, Subject: s.subject,
+		Time: now, Workload: s.set.w.name, Instance: s.instance, Subject: s.past().subject,
 		Window: b.window(s, v, now),
 		Score:  math.Round(v.score*1000) / 1000, Severity: v.severity,
 		Method: s.method, Confidence: s.sure,
@@ -53,7 +53,7 @@ func (b *beacon) finding(s *series, r *rhythm, v *verdict, now int64) Finding {
 // word is not taken for the first one again. It does not depend on when within a repetition it was noticed.
 func (b *beacon) window(s *series, v *verdict, now int64) int64 {
 	repetition := (now - s.first) / (int64(b.c.RepeatHours) * hour)
-	return s.first - s.first%1e9 + int64(s.segment%4096)<<16 + min(max(repetition, 0), 8191)<<3 + int64(v.severity)
+	return s.first - s.first%1e9 + int64(s.past().segment%4096)<<16 + min(max(repetition, 0), 8191)<<3 + int64(v.severity)
 }
 
 func (b *beacon) summary(s *series, r *rhythm, v *verdict) string {
@@ -64,16 +64,16 @@ func (b *beacon) summary(s *series, r *rhythm, v *verdict) string {
 	var out strings.Builder
 	span := time.Duration(r.last - r.first)
 	fmt.Fprintf(&out, "%q calls %s", who, s.destination())
-	if s.peerName != "" {
-		fmt.Fprintf(&out, " (%q)", s.peerName)
+	if name := s.peerName(); name != "" {
+		fmt.Fprintf(&out, " (%q)", name)
 	}
 	fmt.Fprintf(&out, " every %s ± %s, %d times in %s", seconds(r.Period), seconds(r.RelSD*r.Period), r.Beats, spoken(span))
-	switch {
-	case s.segment == 0:
-	case math.Abs(s.previous-s.period) > sameWithin*s.previous:
-		fmt.Fprintf(&out, ", before every %s", seconds(s.previous))
+	switch p := s.past(); {
+	case p.segment == 0:
+	case math.Abs(p.previous-p.period) > sameWithin*p.previous:
+		fmt.Fprintf(&out, ", before every %s", seconds(p.previous))
 	default:
-		fmt.Fprintf(&out, ", with %.0f bytes instead of %.0f", dequantise(s.size), dequantise(s.previousSize))
+		fmt.Fprintf(&out, ", with %.0f bytes instead of %.0f", dequantise(p.size), dequantise(p.previousSize))
 	}
 	switch {
 	case s.class == stranger || s.class == neighbour:
@@ -127,7 +127,7 @@ func (b *beacon) evidence(s *series, r *rhythm, v *verdict) map[string]any {
 		intervals[i] = rounded(d, 3)
 	}
 	e := map[string]any{
-		"container_address":       s.local.String(),
+		"container_address":       s.local().String(),
 		"period_seconds":          rounded(r.Period, 3),
 		"jitter_percent":          rounded(100*r.RelSD, 1),
 		"missed_percent":          rounded(100*r.Miss, 1),
@@ -144,15 +144,16 @@ func (b *beacon) evidence(s *series, r *rhythm, v *verdict) map[string]any {
 		"no_reply":                s.closed > 0 && 2*s.unheard > s.closed,
 		"peer_name":               s.name,
 	}
-	if s.asked != "" {
-		e["asked_name"] = s.asked
+	p := s.past()
+	if p.asked != "" {
+		e["asked_name"] = p.asked
 	}
 	if v.sizes > 0 {
 		e["bytes_median"] = math.Round(dequantise(v.size))
 	}
-	if s.segment > 0 {
-		e["previous_period_seconds"] = rounded(s.previous, 3)
-		e["previous_bytes_median"] = math.Round(dequantise(s.previousSize))
+	if p.segment > 0 {
+		e["previous_period_seconds"] = rounded(p.previous, 3)
+		e["previous_bytes_median"] = math.Round(dequantise(p.previousSize))
 	}
 	return e
 }

@@ -3,7 +3,6 @@ package baseline
 import (
 	"math/bits"
 	"math/rand/v2"
-	"slices"
 )
 
 // seriesIndex leads from a workload and an address to its series. One table for all workloads, with the hash beside the pointer, costs
@@ -43,7 +42,7 @@ func (x *seriesIndex) locate(k *keySet, key destKey, hash uint64) int {
 	last := len(x.slots) - 1
 	for i := int(hash) & last; ; i = (i + 1) & last {
 		slot := &x.slots[i]
-		if slot.s == nil || slot.hash == hash && slot.s.set == k && (slot.s.key == key || slices.Contains(slot.s.addrs, key)) {
+		if slot.s == nil || slot.hash == hash && slot.s.set == k && slot.s.leads(key) {
 			return i
 		}
 	}

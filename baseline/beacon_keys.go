@@ -92,17 +92,21 @@ func (k *keySet) alias(key destKey, s *series) {
 	if k.at(key) == s {
 		return
 	}
-	if len(s.addrs) == maxAliases {
-		k.index.remove(k, s.addrs[0], s)
-		s.addrs = append(s.addrs[:0], s.addrs[1:]...)
+	if key != s.key || s.story != nil && len(s.story.addrs) > 0 {
+		o := s.own()
+		o.addrs = s.addresses()
+		if len(o.addrs) == maxAliases {
+			k.index.remove(k, o.addrs[0], s)
+			o.addrs = append(o.addrs[:0], o.addrs[1:]...)
+		}
+		o.addrs = append(o.addrs, key)
 	}
-	s.addrs = append(s.addrs, key)
 	k.index.put(k, key, s)
 }
 
 // add puts a new series under its address and name.
 func (k *keySet) add(s *series) {
-	s.set, s.place = k, len(k.all)
+	s.set, s.place = k, uint32(len(k.all))
 	k.alias(s.key, s)
 	if s.name != "" {
 		k.names[nameKey{s.name, s.key.port, s.key.proto}] = s
@@ -113,7 +117,7 @@ func (k *keySet) add(s *series) {
 
 // drop takes a series out.
 func (k *keySet) drop(s *series) {
-	for _, a := range s.addrs {
+	for _, a := range s.addresses() {
 		k.index.remove(k, a, s)
 	}
 	n := nameKey{s.name, s.key.port, s.key.proto}
@@ -186,8 +190,9 @@ func (s *series) absorb(o *series) {
 			s.start(o.nanos(rel))
 		}
 	}
-	if s.told == 0 {
-		s.told, s.toldSegment, s.toldAs, s.subject = o.told, s.segment, o.toldAs, o.subject
+	if p := o.past(); p.told != 0 && s.past().told == 0 {
+		t := s.own()
+		t.told, t.toldSegment, t.toldAs, t.subject = p.told, t.segment, p.toldAs, p.subject
 	}
 }
 

@@ -23,38 +23,44 @@ const (
 // Chains at a larger gap are chains of spans, so that one ring serves all gaps exactly.
 type span struct{ at, last uint32 }
 
-// series is one workload's connections to one destination: the unit that has a rhythm. What every
-// connection touches comes first.
+// series is one workload's connections to one destination: the unit that has a rhythm. There may be a hundred thousand, most of which
+// are never judged periodic, so that it takes three cache lines, the first two of which are all that the start of a connection touches;
+// what few have is in its story.
 type series struct {
 	key   destKey // address seen last
 	set   *keySet
-	place int    // in set.all
 	name  string // DNS name of the destination, "" unknown; never changes once known
-	asked string // what its connections last asked for (SNI, HTTP host), "" unknown; not kept over a restart
+	place uint32 // in set.all
+	count uint32 // spans ever formed
+	due   uint32 // count at which it is judged again
+	inDue bool
+	old   bool
+	dead  bool
+	class class
 
-	spans  []span
-	base   int64  // ms since the epoch of span time 0
-	first  int64  // first start ever, ns
-	count  uint32 // spans ever formed
-	due    uint32 // count at which it is judged again
-	inDue  bool
-	old    bool
-	dead   bool
-	class  class
-	method enrich.Method
-	sure   enrich.Confidence
-
+	spans    []span
+	base     int64             // ms since the epoch of span time 0
+	first    int64             // first start ever, ns
 	instance *enrich.Container // that called last
 	peer     *enrich.Container // that was called last, nil for no container
-	sizes    [sizeRing]uint8   // bytes sent per connection, see quantise
+	since    int64             // first call of its first instance, ns
+
+	sizes    [sizeRing]uint8 // bytes sent per connection, see quantise
 	closed   uint32
 	unheard  uint32 // closed without an answer
 	unlikely uint32 // closed, on a well-known harmless port, but not of its usual size
+	method   enrich.Method
+	sure     enrich.Confidence
+	story    *story // nil for most: past reads, own writes
+}
 
-	addrs    []destKey // that lead here
-	local    flow.Addr // address of instance
-	peerName string    // of the container called, for the summary
-	recent   [8]launch // instances that called, newest first
+// story is what few series have: several addresses or instances, a rhythm, something that was told.
+type story struct {
+	addrs    []destKey // that lead here, where there is more than the one
+	local    flow.Addr // address of the instance, where it is not the one that its container says
+	peerName string    // of the container called, after a restart
+	asked    string    // what its connections last asked for (SNI, HTTP host), "" unknown; not kept over a restart
+	recent   [8]launch // instances that called, newest first, where there is more than the one
 
 	period       float64 // s, confirmed; 0 never periodic
 	candidate    float64 // s, differs from period, seen once
@@ -69,6 +75,77 @@ type series struct {
 	toldSegment uint32
 	toldAs      Severity
 	subject     string // as first told
+}
+
+// untold is the story of those that have none. Nobody writes to it.
+var untold story
+
+// past is the story for reading.
+func (s *series) past() *story {
+	if s.story == nil {
+		return &untold
+	}
+	return s.story
+}
+
+// own is the story for writing.
+func (s *series) own() *story {
+	if s.story == nil {
+		s.story = &story{}
+	}
+	return s.story
+}
+
+// addresses are those that lead here.
+func (s *series) addresses() []destKey {
+	if a := s.past().addrs; len(a) > 0 {
+		return a
+	}
+	return []destKey{s.key}
+}
+
+// leads reports whether an address leads here.
+func (s *series) leads(key destKey) bool { return s.key == key || slices.Contains(s.past().addrs, key) }
+
+// met notes the instance's address, unless it is the container's own for that kind of destination.
+func (s *series) met(local flow.Addr) {
+	if own := ownAddress(s.instance, s.key.addr); local == own {
+		local = flow.Addr{}
+	}
+	if s.story != nil || !local.IsZero() {
+		s.own().local, s.own().peerName = local, ""
+	}
+}
+
+// local is the address of the instance.
+func (s *series) local() flow.Addr {
+	if a := s.past().local; !a.IsZero() {
+		return a
+	}
+	return ownAddress(s.instance, s.key.addr)
+}
+
+// ownAddress is a container's first address of the same family as another.
+func ownAddress(c *enrich.Container, like flow.Addr) flow.Addr {
+	if c == nil {
+		return flow.Addr{}
+	}
+	for i := range c.Attachments {
+		for _, a := range c.Attachments[i].Addrs {
+			if a.Is4() == like.Is4() {
+				return a
+			}
+		}
+	}
+	return flow.Addr{}
+}
+
+// peerName is the name of the container called, for the summary.
+func (s *series) peerName() string {
+	if s.peer != nil {
+		return s.peer.Name
+	}
+	return s.past().peerName
 }
 
 // start adds the start of a connection, in any order, and reports whether a new span was formed.
@@ -168,14 +245,33 @@ type launch struct {
 
 // seen notes instances that are new to the series. Up to eight replicas that take turns are not.
 func (s *series) seen(c *enrich.Container, at int64) {
+	all := s.launches()
+	if len(all) == 0 {
+		s.since = at
+		return
+	}
 	p := fingerprint(c.ID)
-	for _, l := range s.recent {
-		if l.instance == p && l.at != 0 {
+	for _, l := range all {
+		if l.instance == p {
 			return
 		}
 	}
-	copy(s.recent[1:], s.recent[:])
-	s.recent[0] = launch{p, at}
+	recent := [8]launch{{p, at}}
+	copy(recent[1:], all)
+	s.own().recent = recent
+}
+
+// launches are the instances that called, newest first.
+func (s *series) launches() []launch {
+	past := s.past()
+	n := 0
+	for n < len(past.recent) && past.recent[n].at != 0 {
+		n++
+	}
+	if n == 0 && s.instance != nil && s.since != 0 {
+		return []launch{{fingerprint(s.instance.ID), s.since}}
+	}
+	return past.recent[:n]
 }
 
 func fingerprint(text string) uint32 { // FNV-1a, 32 bits
@@ -188,10 +284,10 @@ func fingerprint(text string) uint32 { // FNV-1a, 32 bits
 
 // launched reports whether the rhythm is that of containers being started: a new one at every other of the last beats at least.
 func (s *series) launched(r *rhythm) bool {
-	beats := min(len(s.recent), r.Beats)
+	beats := min(len(story{}.recent), r.Beats)
 	n := 0
-	for _, l := range s.recent {
-		if l.at != 0 && float64(r.last-l.at)/1e9 < (float64(beats)-.5)*r.Period {
+	for _, l := range s.launches() {
+		if float64(r.last-l.at)/1e9 < (float64(beats)-.5)*r.Period {
 			n++
 		}
 	}

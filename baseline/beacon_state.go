@@ -85,8 +85,10 @@ func (b *beacon) readmit(k *keySet, s *series) {
 	if k.size() == 0 {
 		b.keyed++
 	}
-	aliases := s.addrs
-	s.addrs = nil
+	aliases := s.addresses()
+	if s.story != nil {
+		s.story.addrs = nil
+	}
 	k.add(s)
 	b.total++
 	b.known.change(prevalenceKey{dest: s.key}, k.w, false)
@@ -160,8 +162,9 @@ func decodeKeys(r *reader) (door [doorSlots]knocker, all []*series) {
 func (s *series) encode(out *writer, instance int) {
 	out.dest(s.key)
 	out.string(s.name)
-	out.uint(uint64(len(s.addrs)))
-	for _, a := range s.addrs {
+	p, addrs := s.past(), s.addresses()
+	out.uint(uint64(len(addrs)))
+	for _, a := range addrs {
 		out.dest(a)
 	}
 	out.bool(s.old)
@@ -177,11 +180,13 @@ func (s *series) encode(out *writer, instance int) {
 		before = v.last
 	}
 	out.uint(uint64(instance))
-	out.string(s.peerName)
+	out.string(s.peerName())
 	out.uint(uint64(s.class))
 	out.uint(uint64(s.method))
 	out.uint(uint64(s.sure))
-	for _, v := range s.recent {
+	var recent [8]launch
+	copy(recent[:], s.launches())
+	for _, v := range recent {
 		out.uint(uint64(v.instance))
 		out.int(v.at)
 	}
@@ -189,24 +194,25 @@ func (s *series) encode(out *writer, instance int) {
 	out.uint(uint64(s.closed))
 	out.uint(uint64(s.unheard))
 	out.uint(uint64(s.unlikely))
-	for _, v := range [...]float64{s.period, s.candidate, s.previous} {
+	for _, v := range [...]float64{p.period, p.candidate, p.previous} {
 		out.float(v)
 	}
-	out.uint(uint64(s.size))
-	out.uint(uint64(s.previousSize))
-	out.uint(uint64(s.times))
-	out.bool(s.early)
-	out.uint(uint64(s.segment))
-	out.int(s.told)
-	out.uint(uint64(s.toldSegment))
-	out.uint(uint64(s.toldAs))
-	out.string(s.subject)
+	out.uint(uint64(p.size))
+	out.uint(uint64(p.previousSize))
+	out.uint(uint64(p.times))
+	out.bool(p.early)
+	out.uint(uint64(p.segment))
+	out.int(p.told)
+	out.uint(uint64(p.toldSegment))
+	out.uint(uint64(p.toldAs))
+	out.string(p.subject)
 }
 
 func decodeSeries(r *reader, instances []*enrich.Container) *series {
-	s := &series{key: r.dest(), name: r.string()}
+	s := &series{key: r.dest(), name: r.string(), story: &story{}}
+	p := s.story
 	for range r.count(3, maxAliases) {
-		s.addrs = append(s.addrs, r.dest())
+		p.addrs = append(p.addrs, r.dest())
 	}
 	s.old = r.bool()
 	s.first, s.base = r.int(), r.int()
@@ -228,23 +234,38 @@ func decodeSeries(r *reader, instances []*enrich.Container) *series {
 		return s
 	}
 	s.instance = instances[i]
-	s.peerName = r.string()
+	p.peerName = r.string()
 	s.class, s.method, s.sure = class(r.byte()), enrich.Method(r.byte()), enrich.Confidence(r.byte())
-	for i := range s.recent {
-		s.recent[i] = launch{r.uint32(), r.int()}
+	for i := range p.recent {
+		p.recent[i] = launch{r.uint32(), r.int()}
 	}
 	kept := r.bytes()
 	s.closed, s.unheard, s.unlikely = r.uint32(), r.uint32(), r.uint32()
-	s.period, s.candidate, s.previous = r.float(), r.float(), r.float()
-	s.size, s.previousSize, s.times, s.early, s.segment = r.byte(), r.byte(), r.uint32(), r.bool(), r.uint32()
-	s.told, s.toldSegment, s.toldAs, s.subject = r.int(), r.uint32(), Severity(r.byte()), r.string()
-	sound := s.class <= plumbing && s.toldAs <= Critical && uint32(len(kept)) == min(s.closed, sizeRing) && cmp.Compare(s.period, 0) >= 0
+	p.period, p.candidate, p.previous = r.float(), r.float(), r.float()
+	p.size, p.previousSize, p.times, p.early, p.segment = r.byte(), r.byte(), r.uint32(), r.bool(), r.uint32()
+	p.told, p.toldSegment, p.toldAs, p.subject = r.int(), r.uint32(), Severity(r.byte()), r.string()
+	sound := s.class <= plumbing && p.toldAs <= Critical && uint32(len(kept)) == min(s.closed, sizeRing) && cmp.Compare(p.period, 0) >= 0
 	if !sound {
 		r.fail()
 		return s
 	}
 	copy(s.sizes[:], kept)
+	s.shorten()
 	return s
+}
+
+// shorten drops what a story says that its series says by itself.
+func (s *series) shorten() {
+	p := s.story
+	if len(p.addrs) == 1 && p.addrs[0] == s.key {
+		p.addrs = nil
+	}
+	if l := p.recent[0]; l.at != 0 && p.recent[1].at == 0 && s.instance != nil && l.instance == fingerprint(s.instance.ID) {
+		s.since, p.recent[0] = l.at, launch{}
+	}
+	if p.local.IsZero() && p.peerName == "" && p.addrs == nil && p.recent[0].at == 0 && p.period == 0 && p.candidate == 0 && p.told == 0 && p.subject == "" {
+		s.story = nil
+	}
 }
 
 func (w *writer) dest(k destKey) {

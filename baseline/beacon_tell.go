@@ -26,25 +26,26 @@ func (b *beacon) tell(s *series, r *rhythm, now int64) {
 		b.silenced[v.silent].Inc()
 		return
 	}
-	if !s.follow(r, &v, s.set.w.learns() || b.env.quiet || !v.fresh && s.period == 0) {
+	if !s.follow(r, &v, s.set.w.learns() || b.env.quiet || !v.fresh && s.past().period == 0) {
 		return
 	}
-	if s.early && s.times >= knownTimes && v.severity <= Medium && !s.set.w.learns() {
+	o := s.own()
+	if o.early && o.times >= knownTimes && v.severity <= Medium && !s.set.w.learns() {
 		b.silenced["known"].Inc()
 		return
 	}
 	repeat := int64(b.c.RepeatHours) * hour
-	if s.told != 0 && now-s.told < repeat && s.toldSegment == s.segment && v.severity <= s.toldAs {
+	if o.told != 0 && now-o.told < repeat && o.toldSegment == o.segment && v.severity <= o.toldAs {
 		b.silenced["told"].Inc()
 		return
 	}
 	if b.env.quiet {
 		return
 	}
-	if s.subject == "" {
-		s.subject = s.destination()
+	if o.subject == "" {
+		o.subject = s.destination()
 	}
-	s.told, s.toldSegment, s.toldAs = now, s.segment, v.severity
+	o.told, o.toldSegment, o.toldAs = now, o.segment, v.severity
 	b.env.report(b.finding(s, r, &v, now))
 }
 
@@ -52,34 +53,35 @@ func (b *beacon) tell(s *series, r *rhythm, now int64) {
 // opens a segment: what was known or told of the old rhythm does not cover the new one. The size is followed by one step (9 %) per
 // judgement, so that only a jump is a change.
 func (s *series) follow(r *rhythm, v *verdict, early bool) bool {
+	o := s.own()
 	size := uint8(0)
 	if v.steadySizes {
 		size = v.size
 	}
-	if s.period == 0 {
-		s.period, s.size, s.times, s.early = r.Period, size, 1, early
+	if o.period == 0 {
+		o.period, o.size, o.times, o.early = r.Period, size, 1, early
 		return true
 	}
-	resized := s.size != 0 && size != 0 && (size > s.size+jump || size+jump < s.size)
-	if near(r, s.period) && !resized {
-		s.candidate = 0
-		s.times++
+	resized := o.size != 0 && size != 0 && (size > o.size+jump || size+jump < o.size)
+	if near(r, o.period) && !resized {
+		o.candidate = 0
+		o.times++
 		switch {
-		case s.size == 0:
-			s.size = size
-		case size > s.size:
-			s.size++
-		case size != 0 && size < s.size:
-			s.size--
+		case o.size == 0:
+			o.size = size
+		case size > o.size:
+			o.size++
+		case size != 0 && size < o.size:
+			o.size--
 		}
 		return true
 	}
-	if s.candidate == 0 || !near(r, s.candidate) {
-		s.candidate = r.Period
+	if o.candidate == 0 || !near(r, o.candidate) {
+		o.candidate = r.Period
 		return false
 	}
-	s.previous, s.previousSize = s.period, s.size
-	s.period, s.size, s.candidate, s.times, s.early = r.Period, size, 0, 1, early
-	s.segment++
+	o.previous, o.previousSize = o.period, o.size
+	o.period, o.size, o.candidate, o.times, o.early = r.Period, size, 0, 1, early
+	o.segment++
 	return true
 }
