@@ -110,7 +110,7 @@ type beacon struct {
 func newBeacon(c Beacon, env *env) *beacon {
 	set := env.set
 	b := &beacon{
-		c: c, env: env, site: prefixes(c.SiteNetworks...), known: newPrevalence(2*c.MaxKeys, set), index: newSeriesIndex(),
+		c: c, env: env, site: prefixes(c.SiteNetworks...), known: newPrevalence("prevalence", 2*c.MaxKeys, set), index: newSeriesIndex(),
 		keysGauge:      set.NewGauge(`wharfwatch_baseline_keys{table="beacon"}`, nil),
 		backlog:        set.NewGauge("wharfwatch_baseline_beacon_backlog", nil),
 		admitted:       set.NewCounter(`wharfwatch_baseline_admitted_total{table="beacon"}`),

@@ -23,6 +23,8 @@ type Config struct {
 	HostNetwork HostNetwork `yaml:"host_network"`
 	Posture     Posture     `yaml:"posture"`
 	Lifecycle   Lifecycle   `yaml:"lifecycle"`
+
+	LongConnection LongConnection `yaml:"long_connection"`
 }
 
 // Default is what wharfwatch does without a configuration file.
@@ -35,6 +37,8 @@ func Default() Config {
 		HostNetwork: defaultHostNetwork(),
 		Posture:     defaultPosture(),
 		Lifecycle:   defaultLifecycle(),
+
+		LongConnection: defaultLongConnection(),
 	}
 }
 
@@ -46,6 +50,7 @@ func (c Config) Validate(report func(path, message string)) {
 	c.HostNetwork.validate("host_network", report)
 	c.Posture.validate("posture", report)
 	c.Lifecycle.validate("lifecycle", report)
+	c.LongConnection.validate("long_connection", report)
 }
 
 // detectors is the only registration list. A detector is one file, its field in Config and its line here.
@@ -56,6 +61,7 @@ func (c Config) detectors(env *env) []registered {
 		{"host-network", c.HostNetwork.Mode, func() Detector { return newHostNetwork(c.HostNetwork, env) }},
 		{"posture", c.Posture.Mode, func() Detector { return newPosture(c.Posture, env) }},
 		{"lifecycle", c.Lifecycle.Mode, func() Detector { return newLifecycle(c.Lifecycle, env) }},
+		{"long-connection", c.LongConnection.Mode, func() Detector { return newLongConnection(c.LongConnection, env) }},
 	}
 }
 
@@ -93,6 +99,7 @@ type env struct {
 	w        *workload
 	learning *learning
 	site     []flow.Prefix // the operator's own networks, beacon.site_networks
+	circles  *circles
 }
 
 // Engine runs the detectors. It is an enrich.Sink. All methods belong to one goroutine.
@@ -136,7 +143,9 @@ func New(c Config, set *metrics.Set, report func(Finding)) *Engine {
 		events: set.NewCounter("wharfwatch_baseline_events_total"),
 	}
 	e.env = env{report: e.raise, set: set, learning: newLearning(c.Learning, set), site: prefixes(c.Beacon.SiteNetworks...)}
-	e.states = append(e.states, keeper{"learning", e.env.learning})
+	e.env.circles = newCircles(e.env.learning, e.env.site, set)
+	e.env.learning.forgetters = append(e.env.learning.forgetters, e.env.circles)
+	e.states = append(e.states, keeper{"learning", e.env.learning}, keeper{"circles", e.env.circles})
 	for _, r := range c.detectors(&e.env) {
 		if r.mode == Off {
 			continue
@@ -180,6 +189,7 @@ func (e *Engine) Flows(fs []enrich.Flow) {
 
 func (e *Engine) flow(f *enrich.Flow) {
 	e.env.w = e.env.learning.flow(f)
+	e.env.circles.flow(f, e.env.w)
 	for i := range e.detectors {
 		e.raising = &e.detectors[i]
 		e.raising.Flow(f)
@@ -253,6 +263,7 @@ func (e *Engine) Tick(now int64) {
 	e.env.now = now
 	e.env.w = nil
 	e.env.learning.tick(now)
+	e.env.circles.known.apply()
 	for i := range e.detectors {
 		e.raising = &e.detectors[i]
 		e.raising.Tick(now)

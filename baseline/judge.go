@@ -161,14 +161,21 @@ func (b *beacon) classify(f *enrich.Flow) class {
 		return plumbing
 	case f.Proto == flow.UDP && f.PeerPort == 123:
 		return timeService
+	}
+	return place(f, b.site)
+}
+
+// place says where the peer of a flow is, whatever is done there: outside, siteAddress, neighbour or stranger.
+func place(f *enrich.Flow, site []flow.Prefix) class {
+	switch {
 	case f.PeerIs != nil && akin(f.Container, f.PeerIs):
 		return neighbour
 	case f.PeerIs != nil:
 		return stranger
-	case b.public(f.Peer):
-		return outside
+	case within(site, f.Peer):
+		return siteAddress
 	}
-	return siteAddress
+	return outside
 }
 
 // plumbings are the addresses of name resolution and discovery beside their ports: multicast, link-local, loopback, broadcast.

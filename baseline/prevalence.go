@@ -1,6 +1,10 @@
 package baseline
 
-import "github.com/VictoriaMetrics/metrics"
+import (
+	"fmt"
+
+	"github.com/VictoriaMetrics/metrics"
+)
 
 // prevalence knows which workloads talk to a destination, by address and by name. What detectors see and add in one second becomes
 // visible to all at the next tick, so that no verdict depends on who came first within it. It holds what the live series say and
@@ -28,10 +32,10 @@ type prevalenceChange struct {
 	gone bool
 }
 
-func newPrevalence(max int, set *metrics.Set) *prevalence {
+func newPrevalence(table string, max int, set *metrics.Set) *prevalence {
 	return &prevalence{
 		of: map[prevalenceKey][]caller{}, max: max,
-		full: set.NewCounter(`wharfwatch_baseline_refused_total{table="prevalence"}`),
+		full: set.NewCounter(fmt.Sprintf("wharfwatch_baseline_refused_total{table=%q}", table)),
 	}
 }
 
