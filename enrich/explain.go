@@ -40,16 +40,23 @@ type Holder struct {
 func (t *Table) Explain(addr flow.Addr, port uint16, at int64) Explanation {
 	e := Explanation{Addr: addr, Port: port, At: at, Holders: t.holders(addr, at), Names: t.called(addr)}
 	a := t.resolve(query{addr: addr, first: at, last: at})
+	what, alike, others := addr.String(), "", []uint32(nil)
+	if a.holder != 0 {
+		alike, others = "or one that shares its network namespace", t.sharers(query{first: at, last: at}, a.holder, nil)
+	} else if v, more := t.outside(addr, port, at); v.holder != 0 {
+		a, others = v, more
+		what, alike = fmt.Sprintf("port %d of %s", port, addr), "and with other peers"
+	}
+	for _, i := range others {
+		e.Candidates = append(e.Candidates, t.roster.members[i].c.Name)
+	}
 	e.Method, e.Confidence = a.method, a.confidence
 	when := time.Unix(0, at).UTC().Format("2006-01-02T15:04:05.999Z07:00") // finer than any clock that two machines share
 	if a.holder != 0 {
 		e.Container = t.roster.members[a.holder].c
-		e.Text = fmt.Sprintf("%s was %q (%s) at %s, by %s, confidence %s", addr, e.Container.Name, e.Container.Workload, when, e.Method, e.Confidence)
-		for _, i := range t.sharers(query{first: at, last: at}, a.holder, nil) {
-			e.Candidates = append(e.Candidates, t.roster.members[i].c.Name)
-		}
+		e.Text = fmt.Sprintf("%s was %q (%s) at %s, by %s, confidence %s", what, e.Container.Name, e.Container.Workload, when, e.Method, e.Confidence)
 		if len(e.Candidates) > 0 {
-			e.Text += ", or one that shares its network namespace: " + strings.Join(e.Candidates, ", ")
+			e.Text += ", " + alike + ": " + strings.Join(e.Candidates, ", ")
 		}
 		if e.Method == MethodReused {
 			e.Text += fmt.Sprintf(": one of %d who held it around then", e.then())

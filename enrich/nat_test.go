@@ -407,3 +407,23 @@ func TestCountedOnce(t *testing.T) {
 		r.conserved(t)
 	}
 }
+
+func TestExplainOutside(t *testing.T) {
+	r := kernel(nil)
+	r.tracks(toldTrack(TrackBegin, 0, natWeb, outer, flow.TCP), toldTrack(TrackBegin, 5, natDB, "198.51.100.1:40000>203.0.113.10:443", flow.TCP))
+	f := func(port uint16, at int64, name string, candidates ...string) {
+		t.Helper()
+		e := r.Explain(ipAddr("198.51.100.1"), port, t0+at*second)
+		if e.Container == nil || e.Container.Name != name || e.Method != MethodNAT || !slices.Equal(e.Candidates, candidates) {
+			t.Errorf("port %d at %d: %s %v", port, at, e.Text, e.Candidates)
+		}
+	}
+	f(40000, 2, "web")
+	f(40000, 9, "db", "web") // two peers, one port
+	if got := r.Explain(ipAddr("198.51.100.1"), 40000, t0+9*second).Text; got != `port 40000 of 198.51.100.1 was "db" (name:db) at 2026-09-21T14:14:09Z, by nat, confidence exact, and with other peers: web` {
+		t.Error(got)
+	}
+	if e := r.Explain(ipAddr("198.51.100.1"), 40001, t0+2*second); e.Container != nil || e.Reason != "no-nat-entry" {
+		t.Errorf("a port that nobody used: %s", e.Text)
+	}
+}
