@@ -2,7 +2,10 @@ package alerts
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/wharfwatch/wharfwatch/baseline"
@@ -27,6 +30,8 @@ type Config struct {
 
 	AllowLinkLocal bool `yaml:"allow_link_local"` // let receivers be at link-local and metadata addresses
 
+	MuteTimes []MuteTime `yaml:"mute_times"` // parts of the week in which receivers that name them are not told
+
 	Slack     []Slack     `yaml:"slack"`
 	PagerDuty []PagerDuty `yaml:"pagerduty"`
 	Webhook   []Webhook   `yaml:"webhook"`
@@ -38,6 +43,11 @@ type Common struct {
 	Name        string        `yaml:"name"`         // unique; part of metrics and of the delivery log
 	MinSeverity string        `yaml:"min_severity"` // least severity told; medium where empty
 	Timeout     time.Duration `yaml:"timeout"`      // of one attempt; 15s where 0
+
+	Workloads []string `yaml:"workloads"` // patterns: of these only, and with a ! before it not of these; empty all
+	Labels    []string `yaml:"labels"`    // wharfwatch.KEY=PATTERN or !=, of the container; all of them must match
+	Mute      []string `yaml:"mute"`      // names of mute_times: messages wait until their end
+	Active    []string `yaml:"active"`    // names of mute_times: messages wait for their beginning
 }
 
 func (c *Common) least() (s baseline.Severity, err error) {
@@ -86,6 +96,7 @@ func (c Config) Validate(report func(path, message string)) {
 			report(n.path, "must be at least 1")
 		}
 	}
+	windows := c.windows(report)
 	seen := map[string]string{}
 	c.each(func(path string, common *Common, check func(report func(path, message string))) {
 		if first, ok := seen[common.Name]; ok {
@@ -104,7 +115,10 @@ func (c Config) Validate(report func(path, message string)) {
 		if common.Timeout < 0 {
 			report(path+".timeout", "must not be negative")
 		}
-		check(func(key, message string) { report(path+"."+key, message) })
+		below := func(key, message string) { report(path+"."+key, message) }
+		common.checkRoute(below)
+		common.hours(windows, below)
+		check(below)
 	})
 }
 
@@ -127,13 +141,22 @@ func (c *Config) each(visit func(path string, common *Common, check func(report 
 // Receivers builds the receivers; secret files are read now. It is the only registration of kinds.
 func (c Config) Receivers() ([]*Receiver, error) {
 	var out []*Receiver
+	var wrong error
+	windows := c.windows(func(path, message string) { wrong = errors.Join(wrong, fmt.Errorf("%s: %s", path, message)) })
+	if wrong != nil {
+		return nil, wrong
+	}
 	add := func(kind string, common Common, build func(*Receiver) error) error {
 		least, err := common.least()
 		if err != nil {
 			return fmt.Errorf("receiver %s: %w", common.Name, err)
 		}
-		r := &Receiver{Name: common.Name, Kind: kind, MinSeverity: least, timeout: cmp.Or(common.Timeout, defaultTimeout), linkLocal: c.AllowLinkLocal}
-		if err := build(r); err != nil {
+		r := &Receiver{
+			Name: common.Name, Kind: kind, MinSeverity: least, Workloads: common.Workloads, Labels: common.Labels, Mute: common.Mute, Active: common.Active,
+			timeout: cmp.Or(common.Timeout, defaultTimeout), linkLocal: c.AllowLinkLocal, route: common.route(),
+		}
+		r.hours = common.hours(windows, func(key, message string) { err = errors.Join(err, fmt.Errorf("%s: %s", key, message)) })
+		if err := errors.Join(err, build(r)); err != nil {
 			return fmt.Errorf("receiver %s: %w", r.Name, err)
 		}
 		out = append(out, r)
@@ -181,3 +204,5 @@ func plain(s string) bool {
 	}
 	return true
 }
+
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -174,6 +174,9 @@ func (w *worker) step(ctx context.Context) (wait time.Duration, err error) {
 		if until, ok := w.d.silenced(&m.Incident); ok {
 			return 0, w.d.store.hold(ctx, id, until)
 		}
+		if until, ok := w.hours.until(now, m.Incident.Severity); ok {
+			return 0, w.d.store.hold(ctx, id, Wall(until))
+		}
 	}
 	if d := w.bucket.take(now); d > 0 {
 		return d, nil

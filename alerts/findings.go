@@ -138,7 +138,7 @@ func (m *Manager) attach(e *entry, f *Finding, raw *baseline.Finding) (joined bo
 		e.Findings = append(e.Findings, *f)
 	}
 	if raw.Instance != nil {
-		e.Container = container(raw.Instance)
+		e.Container, e.Labels = container(raw.Instance), raw.Instance.Labels
 	}
 	if e.recompute() == story(f) || len(e.Findings) == 1 {
 		e.Attribution = Attribution{Method: raw.Method, Confidence: raw.Confidence}

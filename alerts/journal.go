@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/wharfwatch/wharfwatch/baseline"
+	"github.com/wharfwatch/wharfwatch/enrich"
 )
 
 // Journal keeps what the Manager decides.
@@ -52,6 +53,8 @@ type Private struct {
 	Seq        int      `json:"seq"`                   // of the last transition, over all generations
 	Told       []string `json:"told,omitempty"`        // receivers that got this generation's trigger
 	NotifiedAt Time     `json:"notified_at,omitempty"` // wall clock of the last transition that tells
+
+	Labels []enrich.Label `json:"labels,omitempty"` // of the instance seen last, for routes
 }
 
 // Audit is one thing done to incidents, rules or silences.
@@ -133,6 +136,7 @@ type target struct {
 	least     baseline.Severity
 	immediate bool // a file: no grouping, no reminders
 	acks      bool // wants to hear of acknowledgements
+	route     route
 }
 
 // Memory is a Journal that forgets with the process; replay and demo use it. Nothing in it is ever sent.

@@ -34,7 +34,7 @@ type Manager struct {
 	auditSeq  int
 	owed      map[string]*Change // what found no room in the queue, by incident
 
-	told, repeated, duplicate, allowed, quiet, evicted, overflow *metrics.Counter
+	told, repeated, duplicate, allowed, quiet, evicted, overflow, unrouted *metrics.Counter
 }
 
 // entry is one incident in memory.
@@ -65,6 +65,7 @@ func NewManager(c Config, journal Journal, set *metrics.Set, log *slog.Logger) (
 		quiet:     set.GetOrCreateCounter(`wharfwatch_alerts_findings_total{result="quiet"}`),
 		evicted:   set.GetOrCreateCounter("wharfwatch_alerts_incidents_evicted_total"),
 		overflow:  set.GetOrCreateCounter("wharfwatch_alerts_journal_overflow_total"),
+		unrouted:  set.GetOrCreateCounter("wharfwatch_alerts_incidents_unrouted_total"),
 	}
 	saved, err := journal.Load(c.MaxIncidents)
 	if err != nil {

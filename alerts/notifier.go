@@ -76,8 +76,14 @@ type Receiver struct {
 	Name        string
 	Kind        string // slack, pagerduty, webhook, jsonl
 	MinSeverity baseline.Severity
+	Workloads   []string // as configured, see Common
+	Labels      []string
+	Mute        []string
+	Active      []string
 
 	notifier  Notifier
+	route     route
+	hours     hours
 	endpoint  string // receivers of one endpoint share its rate
 	rate      float64
 	burst     float64
@@ -95,6 +101,23 @@ func (r *Receiver) Render(m Message) (Request, error) {
 		return req, fmt.Errorf("render for %s: %w", r.Name, err)
 	}
 	return req, nil
+}
+
+// QuietUntil says until when messages about incidents of this severity wait, by mute and active; false: they go out.
+func (r *Receiver) QuietUntil(now time.Time, s baseline.Severity) (time.Time, bool) {
+	return r.hours.until(now, s)
+}
+
+// Hears says whether the receiver is told of an incident as it is, mute times aside; labels are those of its container. why says what
+// speaks against it.
+func (r *Receiver) Hears(in *Incident, labels []enrich.Label) (why string, ok bool) {
+	switch {
+	case in.Severity < r.MinSeverity:
+		return fmt.Sprintf("its severity is %s, below min_severity %s", in.Severity, r.MinSeverity), false
+	case !r.route.wants(in.Workload, labels):
+		return "workloads or labels leave it out", false
+	}
+	return "", true
 }
 
 // Preview is what a receiver would be sent if the incident opened now, with secrets blotted out. Nothing is sent.

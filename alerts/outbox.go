@@ -90,7 +90,7 @@ func (s *Store) fold(tx *sql.Tx, r *Row) (bool, error) {
 	}
 	_, err = tx.Exec("UPDATE outbox SET message = ?, severity = ? WHERE id = ?", string(b), int(old.Incident.Severity), id)
 	if err == nil && r.Urgent {
-		_, err = tx.Exec("UPDATE outbox SET next_at = min(next_at, ?) WHERE silenced = 0 AND "+pending, int64(r.Message.At), r.Receiver, r.Key)
+		_, err = tx.Exec("UPDATE outbox SET next_at = min(next_at, ?) WHERE "+pending, int64(r.Message.At), r.Receiver, r.Key)
 	}
 	return true, err
 }
@@ -168,7 +168,7 @@ func (s *Store) settle(ctx context.Context, id, state string, next Time, out Out
 	})
 }
 
-// hold postpones a row that a silence covers.
+// hold postpones a row that a silence or a mute time covers.
 func (s *Store) hold(ctx context.Context, id string, until Time) error {
 	return s.db.Write(ctx, func(tx *sql.Tx) error {
 		_, err := tx.Exec("UPDATE outbox SET next_at = ?, silenced = 1 WHERE id = ? AND state = 'queued'", int64(until), id)

@@ -19,6 +19,7 @@ func (c *Config) targets() []target {
 	add := func(common *Common, t target) {
 		t.name = common.Name
 		t.least, _ = common.least() // Validate has reported what cannot be read
+		t.route = common.route()
 		out = append(out, t)
 	}
 	for i := range c.Slack {
@@ -57,13 +58,16 @@ func (m *Manager) tellAs(c *Change, e *entry, t Transition, reason string, human
 				kind = Update
 				break
 			}
-			if e.Severity < to.least {
+			if e.Severity < to.least || !to.route.wants(e.Workload, e.Labels) {
 				continue
 			}
 			kind = Trigger // for this receiver it is the first it hears
 			e.Told = append(e.Told, to.name)
 		}
 		m.row(c, e, to, kind, reason, human, false)
+	}
+	if t == Trigger && len(e.Told) == 0 {
+		m.unrouted.Inc()
 	}
 	if t == Trigger || t == Update {
 		e.NotifiedAt = c.At

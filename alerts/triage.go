@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/wharfwatch/wharfwatch/baseline"
+	"github.com/wharfwatch/wharfwatch/enrich"
 )
 
 // Filter selects incidents; zero fields select everything.
@@ -174,4 +175,14 @@ func (m *Manager) Deliveries(id string) ([]DeliveryRow, error) {
 		return nil, err
 	}
 	return m.journal.Deliveries(in.ID)
+}
+
+// Labels are those of the instance that an incident names; nil for one that is not known here.
+func (m *Manager) Labels(in *Incident) []enrich.Label {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e := m.byID[in.ID]; e != nil {
+		return e.Labels
+	}
+	return nil
 }

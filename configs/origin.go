@@ -2,6 +2,7 @@ package configs
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/goccy/go-yaml/token"
@@ -74,7 +75,7 @@ func semantic(src *source, origins map[string]Origin, path, message string, foun
 			return nil
 		}
 	}
-	message = path + ": " + Mask(message)
+	message = path + ": " + Mask(meant(message))
 	for at := path; at != ""; at = parent(at) {
 		o, ok := origins[at]
 		switch {
@@ -87,6 +88,20 @@ func semantic(src *source, origins map[string]Origin, path, message string, foun
 		}
 	}
 	return Problems{{Path: path, Message: message}}
+}
+
+var wordAndKnown = regexp.MustCompile(`^[^"]*"([^"]+)".* known are ([^:;]+)$`)
+
+// meant adds the nearest word to a message that names what is unknown and what is known.
+func meant(message string) string {
+	m := wordAndKnown.FindStringSubmatch(message)
+	if m == nil {
+		return message
+	}
+	if s := suggest(m[1], strings.Split(m[2], ", ")); s != "" {
+		return fmt.Sprintf("%s: did you mean %q?", message, s)
+	}
+	return message
 }
 
 func parent(path string) string {

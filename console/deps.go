@@ -42,6 +42,13 @@ type Receiver struct {
 	Name        string `json:"name"`
 	Kind        string `json:"kind"` // slack, pagerduty, webhook, jsonl
 	MinSeverity string `json:"min_severity"`
+
+	Workloads  []string `json:"workloads,omitempty"` // patterns; none: all
+	Labels     []string `json:"labels,omitempty"`
+	Mute       []string `json:"mute,omitempty"` // names of mute times
+	Active     []string `json:"active,omitempty"`
+	MutedUntil string   `json:"muted_until,omitempty"` // RFC 3339, of what is below critical; absent: told now
+	Disabled   string   `json:"disabled,omitempty"`    // why the monitor gave it up
 }
 
 // TestResult is what a receiver said to a test message.
@@ -55,6 +62,7 @@ type TestResult struct {
 type Preview struct {
 	ContentType string `json:"content_type"`
 	Body        string `json:"body"`
+	Untold      string `json:"untold,omitempty"` // why the receiver would not hear of it, or not now
 }
 
 // ErrNoReceiver says that no receiver has that name.

@@ -104,7 +104,7 @@ func monitored(t *testing.T) *cli {
 	data := t.TempDir()
 	os.Chmod(data, 0o700)
 	db, s, m := store(t, data)
-	notify, err := notifyDeps(configs.Default(), s)
+	notify, err := notifyDeps(configs.Default(), s, m.Labels)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 
 // deps is what the console may ask of a running monitor.
 func (m *monitor) deps(store *alerts.Store) (console.Deps, error) {
-	notify, err := notifyDeps(m.config, store)
+	notify, err := notifyDeps(m.config, store, m.incidents.Labels)
 	return console.Deps{
 		DataDir: m.config.DataDir,
 		Version: thisBuild().Version,

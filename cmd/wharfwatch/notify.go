@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -28,12 +31,35 @@ func newNotifyReceivers(g *globals) *cobra.Command {
 				return err
 			}
 			return print(out, list, "no receivers are configured: nobody is told (alerts.slack, alerts.pagerduty, alerts.webhook, alerts.jsonl)",
-				[]string{"RECEIVER", "KIND", "FROM SEVERITY"}, func(r console.Receiver) []string {
-					return []string{r.Name, r.Kind, r.MinSeverity}
+				[]string{"RECEIVER", "KIND", "FROM SEVERITY", "OF", "NOT TOLD"}, func(r console.Receiver) []string {
+					return []string{r.Name, r.Kind, r.MinSeverity, routeOf(r), quietOf(r)}
 				})
 		})
 	})
 	return cmd
+}
+
+// routeOf says which incidents go to a receiver.
+func routeOf(r console.Receiver) string {
+	return cmp.Or(strings.Join(append(slices.Clone(r.Workloads), r.Labels...), " "), "all")
+}
+
+// quietOf says when a receiver is not told, and whether that is now.
+func quietOf(r console.Receiver) string {
+	var parts []string
+	if r.Disabled != "" {
+		parts = append(parts, "disabled: "+r.Disabled)
+	}
+	if r.MutedUntil != "" {
+		parts = append(parts, "now, until "+r.MutedUntil)
+	}
+	if len(r.Mute) > 0 {
+		parts = append(parts, "in "+strings.Join(r.Mute, ", "))
+	}
+	if len(r.Active) > 0 {
+		parts = append(parts, "outside "+strings.Join(r.Active, ", "))
+	}
+	return strings.Join(parts, "; ")
 }
 
 func newNotifyTest(g *globals) *cobra.Command {
@@ -73,6 +99,9 @@ func newNotifyPreview(g *globals) *cobra.Command {
 				query := url.Values{"incident": {incident}}
 				if err := c.call(ctx, http.MethodGet, "/receivers/"+url.PathEscape(args[0])+"/preview", query, nil, &p); err != nil {
 					return err
+				}
+				if p.Untold != "" {
+					fmt.Fprintf(g.stderr, "%s is not told of it now: %s\n", clean(args[0], false), clean(p.Untold, false))
 				}
 				_, err := fmt.Fprintln(g.stdout, clean(p.Body, true))
 				return err

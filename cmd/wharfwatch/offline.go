@@ -31,7 +31,7 @@ func (g *globals) offline(c *configs.Config, write bool) (*client, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	notify, err := notifyDeps(c, store)
+	notify, err := notifyDeps(c, store, manager.Labels)
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}

@@ -10,14 +10,16 @@ import (
 	"time"
 
 	"github.com/wharfwatch/wharfwatch/alerts"
+	"github.com/wharfwatch/wharfwatch/baseline"
 	"github.com/wharfwatch/wharfwatch/configs"
 	"github.com/wharfwatch/wharfwatch/console"
+	"github.com/wharfwatch/wharfwatch/enrich"
 )
 
 const maxFailed = 1000 // dead letters listed, and queued again at once
 
-// notifyDeps is what the console can do with receivers, in the monitor and without one.
-func notifyDeps(c *configs.Config, store *alerts.Store) (console.Notify, error) {
+// notifyDeps is what the console can do with receivers, in the monitor and without one. labels are those of an incident's container.
+func notifyDeps(c *configs.Config, store *alerts.Store, labels func(*alerts.Incident) []enrich.Label) (console.Notify, error) {
 	receivers, err := c.Alerts.Receivers()
 	if err != nil {
 		return console.Notify{}, err
@@ -38,7 +40,13 @@ func notifyDeps(c *configs.Config, store *alerts.Store) (console.Notify, error) 
 	return console.Notify{
 		Receivers: func() (out []console.Receiver) {
 			for _, r := range receivers {
-				out = append(out, console.Receiver{Name: r.Name, Kind: r.Kind, MinSeverity: r.MinSeverity.String()})
+				one := console.Receiver{
+					Name: r.Name, Kind: r.Kind, MinSeverity: r.MinSeverity.String(), Workloads: r.Workloads, Labels: r.Labels, Mute: r.Mute, Active: r.Active,
+				}
+				if until, quiet := r.QuietUntil(time.Now(), baseline.High); quiet {
+					one.MutedUntil = until.UTC().Format(time.RFC3339)
+				}
+				out = append(out, one)
 			}
 			return out
 		},
@@ -60,7 +68,7 @@ func notifyDeps(c *configs.Config, store *alerts.Store) (console.Notify, error) 
 				in = &sample
 			}
 			q, err := alerts.Preview(r, *in)
-			return console.Preview{ContentType: q.Header.Get("Content-Type"), Body: string(q.Body)}, err
+			return console.Preview{ContentType: q.Header.Get("Content-Type"), Body: string(q.Body), Untold: untold(r, in, labels(in))}, err
 		},
 		Failed: func(context.Context) ([]alerts.DeliveryRow, error) { return store.Failed(maxFailed) },
 		Retry: func(ctx context.Context, ids []string) (n int, err error) {
@@ -87,6 +95,17 @@ func notifyDeps(c *configs.Config, store *alerts.Store) (console.Notify, error) 
 			return n, nil
 		},
 	}, nil
+}
+
+// untold says why a receiver would not hear of an incident now; "" when it would.
+func untold(r *alerts.Receiver, in *alerts.Incident, labels []enrich.Label) string {
+	if why, hears := r.Hears(in, labels); !hears {
+		return why
+	}
+	if until, quiet := r.QuietUntil(time.Now(), in.Severity); quiet {
+		return "muted until " + until.UTC().Format(time.RFC3339)
+	}
+	return ""
 }
 
 // receiverChecks builds the receivers, which reads their secrets, and looks their hosts up. Nothing is sent to them.

@@ -43,7 +43,7 @@ func TestRetryAll(t *testing.T) {
 	if err := db.Write(t.Context(), func(tx *sql.Tx) error { _, err := tx.Exec(spoil); return err }); err != nil {
 		t.Fatal(err)
 	}
-	n, err := notifyDeps(c, store)
+	n, err := notifyDeps(c, store, m.Labels)
 	if err != nil {
 		t.Fatal(err)
 	}
