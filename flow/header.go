@@ -17,6 +17,7 @@ type header struct {
 	sequence  uint32
 	domain    uint32
 	sampling  uint32 // v5
+	options   int    // v9, IPFIX: records of options data that were read in the message
 	cut       bool   // the datagram ends before the message
 }
 

@@ -201,6 +201,9 @@ func (d *exportDecoder) sets(b []byte, h *header, s *domain, r *reading) (record
 			n, good := d.data(set, id, s, r)
 			records += n
 			known = known && good
+			if t := s.templates[id]; t != nil && t.options != nil {
+				h.options += n
+			}
 		case h.version == 9 && id <= 1, h.version == 10 && (id == 2 || id == 3):
 			d.templateSet(set, h.version, id&1 == 1, s, r.arrival)
 		default:

@@ -7,6 +7,13 @@ package flow
 //	IPFIX  counts data records       next = number + data records of this message, those of options included
 //
 // Some v9 exporters count records. The unit is switched when 32 datagrams in a row step that way; until then nothing is claimed.
+//
+// softflowd's IPFIX number has the records of the message itself in it, and no options data:
+//
+//	IPFIX, own    this number = last number + data records of this message
+//
+// Which of the two an exporter means is switched, in either direction, when 8 messages that only the other way explains come without one
+// that only this way does; until then nothing is claimed.
 type sequence struct {
 	unit     sequenceUnit
 	version  uint16
@@ -17,8 +24,10 @@ type sequence struct {
 	uptime   uint32
 	records  uint64 // all, with datagrams the mean that a lost datagram held
 	messages uint64
-	byRecord int // v9 datagrams in a row that stepped by records
-	pending  uint64
+	byRecord int  // v9 datagrams in a row that stepped by records
+	own      bool // IPFIX: the number counts the message itself
+	byOther  int  // IPFIX messages that only the other way of counting explains
+	pending  int64
 
 	lost, restarts, reordered uint64
 }
@@ -39,6 +48,7 @@ const (
 	maxLoss      = 1 << 20 // a larger step is a restart
 	maxReorder   = 1 << 10
 	unitEvidence = 32
+	ownEvidence  = 8
 	lateUptime   = 60_000 // ms: a datagram that old may be a reordered one, an older one shows a restart
 )
 
@@ -66,9 +76,16 @@ func (s *sequence) take(h *header, records int, known bool) (lost int64, restart
 		s.restart(h, records, known)
 		return 0, true
 	}
+	if s.version == 10 {
+		var undecided bool
+		if d, undecided = s.counting(h, records, known, d); undecided {
+			s.follow(h, records, known)
+			return 0, false
+		}
+	}
 	if s.version == 9 && s.unit == unitDatagrams && s.step > 1 && h.sequence == s.number+s.step {
 		s.byRecord++
-		s.pending += uint64(d)
+		s.pending += d
 		if s.byRecord >= unitEvidence {
 			s.unit, s.pending, s.byRecord = unitRecords, 0, 0
 		}
@@ -77,9 +94,9 @@ func (s *sequence) take(h *header, records int, known bool) (lost int64, restart
 	}
 	switch {
 	case d == 0:
-		lost, s.pending, s.byRecord = int64(s.pending), 0, 0
+		lost, s.pending, s.byRecord = max(0, s.pending), 0, 0
 	case d > 0 && d <= maxLoss:
-		lost, s.pending, s.byRecord = d+int64(s.pending), 0, 0
+		lost, s.pending, s.byRecord = max(0, d+s.pending), 0, 0
 	case d < 0 && d >= -maxReorder:
 		s.reordered++
 		back := uint64(1)
@@ -98,9 +115,33 @@ func (s *sequence) take(h *header, records int, known bool) (lost int64, restart
 	return lost, false
 }
 
+// counting returns how far an IPFIX message is from the number expected, d if its number does not count itself, and learns which way its
+// exporter counts. undecided says that it shows nothing else.
+func (s *sequence) counting(h *header, records int, known bool, d int64) (_ int64, undecided bool) {
+	other := int64(int32(h.sequence - s.number - uint32(records-h.options)))
+	if s.own {
+		if !known {
+			return 0, true // how many records it counts is not to be known; the next one can be judged again
+		}
+		d, other = other, d
+	}
+	switch {
+	case d == 0 && other == 0 && s.byOther > 0:
+		return 0, true
+	case d != 0 && other == 0 && known:
+		s.pending += d
+		if s.byOther++; s.byOther >= ownEvidence {
+			s.own, s.pending, s.byOther = !s.own, 0, 0
+		}
+		return 0, true
+	}
+	s.byOther = 0
+	return d, false
+}
+
 func (s *sequence) restart(h *header, records int, known bool) {
 	s.restarts++
-	s.pending, s.byRecord = 0, 0
+	s.pending, s.byRecord, s.byOther = 0, 0, 0
 	s.follow(h, records, known)
 }
 
@@ -109,7 +150,7 @@ func (s *sequence) follow(h *header, records int, known bool) {
 	s.valid = true
 	if s.unit == unitRecords {
 		s.next = h.sequence + uint32(records)
-		s.valid = known
+		s.valid = known || s.own
 	}
 }
 
