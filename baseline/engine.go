@@ -25,6 +25,9 @@ type Config struct {
 	Lifecycle   Lifecycle   `yaml:"lifecycle"`
 
 	LongConnection LongConnection `yaml:"long_connection"`
+	DNSBypass      DNSBypass      `yaml:"dns_bypass"`
+	DGA            DGA            `yaml:"dga"`
+	DNSTunnel      DNSTunnel      `yaml:"dns_tunnel"`
 }
 
 // Default is what wharfwatch does without a configuration file.
@@ -39,6 +42,9 @@ func Default() Config {
 		Lifecycle:   defaultLifecycle(),
 
 		LongConnection: defaultLongConnection(),
+		DNSBypass:      defaultDNSBypass(),
+		DGA:            defaultDGA(),
+		DNSTunnel:      defaultDNSTunnel(),
 	}
 }
 
@@ -51,6 +57,9 @@ func (c Config) Validate(report func(path, message string)) {
 	c.Posture.validate("posture", report)
 	c.Lifecycle.validate("lifecycle", report)
 	c.LongConnection.validate("long_connection", report)
+	c.DNSBypass.validate("dns_bypass", report)
+	c.DGA.validate("dga", report)
+	c.DNSTunnel.validate("dns_tunnel", report)
 }
 
 // detectors is the only registration list. A detector is one file, its field in Config and its line here.
@@ -62,6 +71,9 @@ func (c Config) detectors(env *env) []registered {
 		{"posture", c.Posture.Mode, func() Detector { return newPosture(c.Posture, env) }},
 		{"lifecycle", c.Lifecycle.Mode, func() Detector { return newLifecycle(c.Lifecycle, env) }},
 		{"long-connection", c.LongConnection.Mode, func() Detector { return newLongConnection(c.LongConnection, env) }},
+		{"dns-bypass", c.DNSBypass.Mode, func() Detector { return newDNSBypass(c.DNSBypass, env) }},
+		{"dga", c.DGA.Mode, func() Detector { return newDGA(c.DGA, env) }},
+		{"dns-tunnel", c.DNSTunnel.Mode, func() Detector { return newDNSTunnel(c.DNSTunnel, env) }},
 	}
 }
 

@@ -35,6 +35,7 @@ type traffic struct {
 	lasts    int64
 	slice    int64
 	late     int64
+	asked    flow.Name // what its connections ask for; Kind 0: nothing
 	rng      *rand.Rand
 }
 
@@ -136,6 +137,12 @@ var flowOptions = map[string]func(t *traffic, value string) error{
 	"over":   func(t *traffic, v string) (err error) { t.lasts, err = duration(v); return },
 	"slice":  func(t *traffic, v string) (err error) { t.slice, err = duration(v); return },
 	"late":   func(t *traffic, v string) (err error) { t.late, err = duration(v); return },
+	"sni":    func(t *traffic, v string) error { t.asked.Kind, t.asked.Name = flow.NameTLS, v; return nil },
+	"host":   func(t *traffic, v string) error { t.asked.Kind, t.asked.Name = flow.NameHTTP, v; return nil },
+	"ja4": func(t *traffic, v string) error {
+		t.asked.Kind, t.asked.JA4 = flow.NameTLS, v
+		return nil
+	},
 	"seed": func(t *traffic, v string) error {
 		n, err := strconv.ParseUint(v, 10, 64)
 		t.rng = rand.New(rand.NewPCG(n, 1))
@@ -194,6 +201,11 @@ func (t *traffic) connection(n int, at int64) {
 	}
 	slices := max((t.lasts+slice-1)/slice, 1)
 	port := t.sport + uint16(n%28000)
+	if t.asked.Kind != 0 {
+		n := t.asked
+		n.Time, n.Client, n.Server, n.ClientPort, n.Port, n.Proto = epoch+at, t.src, t.dst, port, t.dport, t.proto
+		t.s.steps = append(t.s.steps, step{n.Time, func(g *stage) { g.table.Names([]flow.Name{n}) }})
+	}
 	for i := range slices {
 		from := at + i*slice
 		to := min(from+slice, at+t.lasts)

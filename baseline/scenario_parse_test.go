@@ -224,31 +224,6 @@ func (s *scenario) event(w []string) error {
 	return nil
 }
 
-// name reads: at container name address…
-func (s *scenario) name(w []string) error {
-	if len(w) < 4 {
-		return errors.New("a name is: at container name address…")
-	}
-	offset, err := duration(w[0])
-	if err != nil {
-		return err
-	}
-	c := s.byName[w[1]]
-	if c == nil {
-		return fmt.Errorf("unknown container %q, known are %s", w[1], names(s.byName))
-	}
-	n := flow.Name{Time: epoch + offset, Kind: flow.NameDNS, Client: c.addr, Server: flow.Addr4(0xC0000235), Port: 53, QType: 1, Name: w[2], TTL: 86400}
-	for _, a := range w[3:] {
-		addr, err := flow.ParseAddr(a)
-		if err != nil {
-			return err
-		}
-		n.Addrs = append(n.Addrs, addr)
-	}
-	s.steps = append(s.steps, step{n.Time, func(g *stage) { g.table.Names([]flow.Name{n}) }})
-	return nil
-}
-
 // fields splits a line; # begins a comment.
 func fields(line string) []string {
 	line, _, _ = strings.Cut(line, "#")
