@@ -21,7 +21,7 @@ import (
 
 func newDemoCommand(g *globals) *cobra.Command {
 	var format string
-	var headless bool
+	var headless, engine bool
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "A scripted week and a day: attacks beside look-alikes, through the real product",
@@ -29,15 +29,22 @@ func newDemoCommand(g *globals) *cobra.Command {
 and are none. What the router exports and the container engine says is scripted; decoding, attribution, baselines, detectors and
 incidents are the real ones, on their defaults. It needs no root, no Docker and no network, keeps nothing, and is the same every time.
 
+With --docker the stage is the local engine: six containers made of this very binary on a network of their own, an implant and a
+container with too many rights among them, watched by a real monitor and removed afterwards. It needs no registry.
+
 The exit code is 0 when every attack was told and nothing else was, else 1.`,
-		Example: "  wharfwatch demo\n  wharfwatch demo --headless -o json",
+		Example: "  wharfwatch demo\n  wharfwatch demo --headless -o json\n  sudo wharfwatch demo --docker",
 		Args:    cobra.NoArgs,
 		RunE: action(func(ctx context.Context, _ []string) error {
 			if format != "table" && format != "json" {
 				return usage(fmt.Errorf("-o %s: wanted table or json", format))
 			}
 			p := &play{g: g, config: configs.Default(), live: format == "table" && !headless}
-			result, err := p.run(ctx)
+			act := p.run
+			if engine {
+				act = (&stage{g: g}).run
+			}
+			result, err := act(ctx)
 			if err != nil {
 				return err
 			}
@@ -51,6 +58,7 @@ The exit code is 0 when every attack was told and nothing else was, else 1.`,
 		}),
 	}
 	c.Flags().StringVarP(&format, "output", "o", "table", "table or json")
+	c.Flags().BoolVar(&engine, "docker", false, "six real containers on the local engine instead, for one to four minutes (root)")
 	c.Flags().BoolVar(&headless, "headless", false, "only the result, not the incidents as they come")
 	return c
 }
