@@ -40,6 +40,10 @@ fuzz: ## fuzz every parser of hostile input (FUZZTIME=60s each) and print a tabl
 bench: ## Go benchmarks of each stage (COUNT=3 times each, BENCH=Decode: these)
 	go test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),3) ./flow ./enrich ./baseline ./alerts
 
+.PHONY: eval
+eval: ## what the detectors find and invent, at full size: docs/evaluation.md and results.json (RUN=Beacon: one part)
+	@scripts/eval.sh
+
 .PHONY: soak
 soak: ## kill -9 at 200 random moments on a live feed (KILLS=20: as often) and say what was lost
 	WHARFWATCH_KILLS=$(or $(KILLS),200) go test -count=1 -timeout 60m -run 'TestKill' -v ./cmd/wharfwatch

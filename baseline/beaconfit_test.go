@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/wharfwatch/wharfwatch/eval"
 )
 
 // gridFloors are the mean true positive rates at LLR >= 6 that must not be undercut, per window.
@@ -18,8 +20,8 @@ func TestFitBeaconGrid(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: the benchmark from ten seeds")
 	}
-	for i, w := range gridWindows {
-		t.Run(fmt.Sprintf("%.0fh", w.length/3600), func(t *testing.T) {
+	for i, w := range eval.Windows {
+		t.Run(fmt.Sprintf("%.0fh", w.Length/3600), func(t *testing.T) {
 			t.Parallel()
 			var s Scratch
 			var recall float64
@@ -28,22 +30,22 @@ func TestFitBeaconGrid(t *testing.T) {
 			const seeds = 10
 			for seed := uint64(1); seed <= seeds; seed++ {
 				hit, total := 0, 0
-				for _, k := range grid(w, seed) {
-					f := bestFit(k.starts, &s)
-					if !k.periodic {
+				for _, k := range eval.Beacons(w, seed) {
+					f := bestFit(k.Starts, &s)
+					if !k.Periodic {
 						if aperiodic++; f.LLR >= 6 {
-							t.Errorf("seed %d: aperiodic %s reaches LLR %.2f: %+v", seed, k.name, f.LLR, f)
+							t.Errorf("seed %d: aperiodic %s reaches LLR %.2f: %+v", seed, k.Name, f.LLR, f)
 						}
 						continue
 					}
 					total++
-					totals[k.name]++
+					totals[k.Name]++
 					if f.LLR >= 6 {
 						hit++
-						hits[k.name]++
+						hits[k.Name]++
 					}
-					if f.LLR >= 6 && k.name == "cs_j0.1" {
-						if found++; math.Abs(f.Period-.95*k.period) > .03*k.period {
+					if f.LLR >= 6 && k.Name == "cs_j0.1" {
+						if found++; math.Abs(f.Period-.95*k.Period) > .03*k.Period {
 							off++
 						}
 					}
@@ -70,8 +72,8 @@ func TestFitBeaconGrid(t *testing.T) {
 // TestFitBeaconScale stretches time, the gap and the one absolute floor together: the likelihood ratio must not notice.
 func TestFitBeaconScale(t *testing.T) {
 	var s Scratch
-	for _, k := range grid(gridWindow{2 * 3600, 1}, 5) {
-		d := coalesced(k.starts, 2)
+	for _, k := range eval.Beacons(eval.Window{Length: 2 * 3600, Reps: 1}, 5) {
+		d := coalesced(k.Starts, 2)
 		if len(d) < minFit {
 			continue
 		}
@@ -83,7 +85,7 @@ func TestFitBeaconScale(t *testing.T) {
 			}
 			got := fitBeacon(e, 2*scale, fitFloors{.02 * scale, math.Inf(-1)}, &s)
 			if math.Abs(got.LLR-want.LLR) > 1e-6 || math.Abs(got.Period/want.Period-scale) > 1e-6*scale {
-				t.Errorf("%s stretched by %v: LLR %v instead of %v, period %v instead of %v", k.name, scale, got.LLR, want.LLR, got.Period, scale*want.Period)
+				t.Errorf("%s stretched by %v: LLR %v instead of %v, period %v instead of %v", k.Name, scale, got.LLR, want.LLR, got.Period, scale*want.Period)
 			}
 		}
 	}
@@ -156,15 +158,7 @@ func BenchmarkCV(b *testing.B) {
 	d := jittered(maxIntervals, 60, .3, 1)
 	var sink float64
 	for b.Loop() {
-		sum, squares := 0., 0.
-		for _, v := range d {
-			sum += v
-		}
-		mean := sum / float64(len(d))
-		for _, v := range d {
-			squares += (v - mean) * (v - mean)
-		}
-		sink += math.Sqrt(squares/float64(len(d))) / mean
+		sink += variation(d)
 	}
 	_ = sink
 }
@@ -178,10 +172,10 @@ func TestGivingUpEarlyLosesLittle(t *testing.T) {
 	least := fitFloors{leastDeviation, 6}
 	given, lost, count := 0, 0, 0
 	for seed := range uint64(5) {
-		for _, w := range gridWindows {
-			for _, k := range grid(w, seed) {
+		for _, w := range eval.Windows {
+			for _, k := range eval.Beacons(w, seed) {
 				for _, g := range beaconGaps {
-					d := coalesced(k.starts, g)
+					d := coalesced(k.Starts, g)
 					full, brief := FitBeacon(d, g, &s), fitBeacon(d, g, least, &s)
 					switch {
 					case full.LLR >= least.worth:
@@ -190,7 +184,7 @@ func TestGivingUpEarlyLosesLittle(t *testing.T) {
 							lost++
 						}
 					case brief.LLR >= least.worth:
-						t.Errorf("%s: %v, want less than %v", k.name, brief.LLR, least.worth)
+						t.Errorf("%s: %v, want less than %v", k.Name, brief.LLR, least.worth)
 					case brief != full:
 						given++
 					}

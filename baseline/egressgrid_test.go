@@ -1,43 +1,15 @@
 package baseline
 
 import (
-	"math"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/wharfwatch/wharfwatch/enrich"
+	"github.com/wharfwatch/wharfwatch/eval"
 	"github.com/wharfwatch/wharfwatch/flow"
 )
-
-// egressTrace makes one container's 21 days of five-minute sums: a level, a weekend, a day's wave, correlated noise, for half of them
-// a nightly backup, and rare bursts. The draws do not depend on the attack, so that every trace has a twin without one.
-func egressTrace(r *rand.Rand) (bins []float64, base float64) {
-	base = math.Exp(12 + 2*r.Float64())
-	a, phase, sigma := .3+.6*r.Float64(), 2*math.Pi*r.Float64(), .25+.35*r.Float64()
-	backup, night := r.Float64() < .5, r.IntN(24)
-	times := 20 + 60*r.Float64()
-	noise := 0.
-	for i := range 21 * binsPerDay {
-		day, hour := i/binsPerDay, float64(i%binsPerDay)/binsPerDay
-		v := base * (1 + a*math.Sin(2*math.Pi*hour+phase))
-		if day%7 >= 5 {
-			v /= 2
-		}
-		noise = .8*noise + .6*r.NormFloat64()*sigma
-		v *= math.Exp(noise)
-		size := .8 + .4*r.Float64()
-		if backup && i%binsPerDay/binsPerHour == night && i%binsPerHour < 4 {
-			v += base * times * size
-		}
-		if r.Float64() < .0005 {
-			v *= 4
-		}
-		bins = append(bins, v)
-	}
-	return bins, base
-}
 
 // egressTold runs the detector over a trace and returns the bins that were told.
 func egressTold(c EgressSpike, bins []float64) (told []int) {
@@ -81,7 +53,7 @@ func TestEgressGrid(t *testing.T) {
 	false14, warm := 0, 0
 	for n := range containers {
 		r := rand.New(rand.NewPCG(uint64(n), 77))
-		twin, base := egressTrace(r)
+		twin, base := eval.Egress(r)
 		quiet := egressTold(c, twin)
 		for _, bin := range quiet {
 			if bin >= 14*binsPerDay {

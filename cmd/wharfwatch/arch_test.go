@@ -28,6 +28,7 @@ var imports = map[string][]string{
 	"flow":           {},
 	"state":          {},
 	"docs":           {},
+	"eval":           {},
 	"enrich":         {"flow"},
 	"baseline":       {"enrich", "flow"},
 	"alerts":         {"baseline", "enrich", "flow", "state"},
@@ -53,6 +54,7 @@ var fences = []struct {
 	{"modernc.org/", []string{"state"}, "one door to the disk"},
 	{"net/http", []string{"alerts", "console", "cmd/wharfwatch"}, "one outgoing door, one listener, one client of it"},
 	{module + "/rig", nil, "the rig is for tests"},
+	{module + "/eval", nil, "the evaluation is for tests"},
 	{"C", nil, "the monitor is built without cgo"},
 }
 
