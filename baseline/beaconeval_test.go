@@ -35,7 +35,7 @@ func (b *watched) note(s *series) {
 	for len(b.best) <= s.set.w.index {
 		b.best = append(b.best, math.Inf(-1))
 	}
-	r := s.fit(b.gaps, math.Inf(-1), &b.work)
+	r := s.fit(b.gaps, b.best[s.set.w.index], &b.work) // less than the best so far need not be exact
 	span := float64(r.last-r.first) / 1e9
 	if len(r.intervals) < minFit || span < minPeriods*r.Period {
 		return
