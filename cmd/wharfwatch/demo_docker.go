@@ -277,4 +277,3 @@ func (m *monitor) recordsTaken(ctx context.Context) (n uint64) {
 	m.ask(ctx, func() { n = m.records })
 	return n
 }
-

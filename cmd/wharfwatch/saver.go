@@ -11,7 +11,7 @@ import (
 const (
 	saveSlice = 256     // keys encoded per turn at the engine, five turns a second
 	saveBytes = 2 << 20 // and what they take, so that a turn stays short: a workload with many destinations is a megabyte
-	saveQueue = 16  // slices that may wait for the disk; a full queue postpones the round, nothing is lost
+	saveQueue = 16      // slices that may wait for the disk; a full queue postpones the round, nothing is lost
 )
 
 // saver snapshots the baselines incrementally, off the hot path: whoever has the engine encodes a slice of changed keys at a time, a
