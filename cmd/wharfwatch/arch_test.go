@@ -37,7 +37,7 @@ var imports = map[string][]string{
 	"cmd/wharfwatch": {"docs", "configs", "console", "alerts", "baseline", "enrich", "flow", "state", "cmd/wharfwatch/demo"},
 	"rig":            {"flow", "enrich"},
 
-	"cmd/wharfwatch/demo": {"enrich"},
+	"cmd/wharfwatch/demo": {"enrich", "flow"},
 }
 
 // fences says where a heavy or sharp dependency may be imported, and why only there.

@@ -24,7 +24,7 @@ func TestDemo(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Attacks) < 5 || len(r.LookAlikes) < 8 || r.Records < 100_000 {
+	if len(r.Attacks) < 8 || len(r.LookAlikes) < 8 || r.Records < 100_000 {
 		t.Errorf("%d attacks, %d look-alikes, %d records", len(r.Attacks), len(r.LookAlikes), r.Records)
 	}
 	seen := map[string]bool{}

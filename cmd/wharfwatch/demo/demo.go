@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wharfwatch/wharfwatch/enrich"
+	"github.com/wharfwatch/wharfwatch/flow"
 )
 
 // Week is how many days are ordinary before the one that is not: a nightly backup must have been seen before.
@@ -41,7 +42,8 @@ type LookAlike struct {
 // Part is a stretch of time: what the router exports in it, after what the engine says at its beginning.
 type Part struct {
 	Events  []enrich.Event
-	Exports []byte // a capture file of export datagrams
+	Exports []byte      // a capture file of export datagrams
+	Names   []flow.Name // what a mirror of the bridge shows of DNS
 	Until   time.Time
 }
 
@@ -53,6 +55,7 @@ type Scene struct {
 	site   *site
 	events []enrich.Event
 	slices []Slice
+	names  []flow.Name
 }
 
 // New writes the script.
@@ -77,7 +80,7 @@ func New() (*Scene, error) {
 // Parts plays the scene: a part ends at every event of the engine, and every hour.
 func (s *Scene) Parts(yield func(Part) bool) {
 	router := NewExports(Begin.Add(-time.Hour))
-	events, rest := s.events, s.slices
+	events, rest, names := s.events, s.slices, s.names
 	for at := Begin; at.Before(Day.AddDate(0, 0, 1)); {
 		p := Part{Until: at.Truncate(time.Hour).Add(time.Hour)}
 		for len(events) > 0 && events[0].Time <= at.UnixNano() {
@@ -90,6 +93,9 @@ func (s *Scene) Parts(yield func(Part) bool) {
 		router.Write(rest[:n])
 		rest = rest[n:]
 		p.Exports = router.Take()
+		for len(names) > 0 && names[0].Time < p.Until.UnixNano() {
+			p.Names, names = append(p.Names, names[0]), names[1:]
+		}
 		if !yield(p) {
 			return
 		}

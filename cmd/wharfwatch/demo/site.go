@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/wharfwatch/wharfwatch/enrich"
+	"github.com/wharfwatch/wharfwatch/flow"
 )
 
 // site is the host: its containers and the connections they make.
@@ -34,11 +35,11 @@ func (s *site) addr(service string) netip.Addr {
 type object = map[string]any
 
 // container makes one from what docker inspect would print.
-func (s *site) container(name, image string, at time.Time, addr netip.Addr, config, host object) (*enrich.Container, error) {
+func (s *site) container(name, image string, at time.Time, addr netip.Addr, labels, host object, command ...string) (*enrich.Container, error) {
 	s.made++
-	c := object{"Image": image, "Labels": object{}}
-	for k, v := range config {
-		c[k] = v
+	c := object{"Image": image, "Labels": labels}
+	if len(command) == 0 {
+		command = []string{"/app"}
 	}
 	h := object{"NetworkMode": "shop_default"}
 	for k, v := range host {
@@ -50,8 +51,8 @@ func (s *site) container(name, image string, at time.Time, addr netip.Addr, conf
 	}
 	text, err := json.Marshal([]object{{
 		"Id": fmt.Sprintf("%016x%048x", 0xd0c0de0000000000+uint64(s.made), s.made), "Name": "/" + name, "Created": at.Format(time.RFC3339Nano),
-		"State":  object{"Running": true, "StartedAt": at.Format(time.RFC3339Nano), "FinishedAt": "0001-01-01T00:00:00Z"},
-		"Config": c, "HostConfig": h, "NetworkSettings": object{"Networks": networks},
+		"State": object{"Running": true, "StartedAt": at.Format(time.RFC3339Nano), "FinishedAt": "0001-01-01T00:00:00Z"},
+		"Path":  command[0], "Args": command[1:], "Config": c, "HostConfig": h, "NetworkSettings": object{"Networks": networks},
 	}})
 	if err != nil {
 		return nil, err
@@ -68,7 +69,7 @@ func (s *Scene) open() error {
 	at := Begin.Add(-30 * 24 * time.Hour)
 	for _, service := range services {
 		labels := object{"com.docker.compose.project": "shop", "com.docker.compose.service": service}
-		c, err := s.site.container("shop-"+service+"-1", "acme/"+service+":1", at, s.site.addr(service), object{"Labels": labels}, nil)
+		c, err := s.site.container("shop-"+service+"-1", "acme/"+service+":1", at, s.site.addr(service), labels, nil)
 		if err != nil {
 			return err
 		}
@@ -88,6 +89,14 @@ func (s *Scene) bind(at time.Time, kind enrich.EventKind, c *enrich.Container) {
 		b := enrich.Binding(a)
 		s.events = append(s.events, enrich.Event{Time: at.UnixNano(), Kind: kind, Engine: engineName, Container: c, Binding: &b})
 	}
+}
+
+// ask is a DNS question of a container and its answer.
+func (s *Scene) ask(service, name string, at time.Time, kind uint16) {
+	s.names = append(s.names, flow.Name{
+		Time: at.UnixNano(), Kind: flow.NameDNS, Client: flow.AddrOf(s.site.addr(service)), Server: flow.AddrOf(resolver), Port: 53,
+		QType: kind, Name: name, TTL: 60,
+	})
 }
 
 // start creates and starts a container as docker run does.

@@ -5,6 +5,8 @@ import (
 	"math"
 	"net/netip"
 	"time"
+
+	"github.com/wharfwatch/wharfwatch/enrich"
 )
 
 // Places outside.
@@ -15,6 +17,8 @@ var (
 	feed       = netip.MustParseAddr("198.51.100.90")
 	vault      = netip.MustParseAddr("203.0.113.50")
 	registry   = netip.MustParseAddr("198.51.100.81")
+	resolver   = netip.MustParseAddr("192.0.2.53")
+	relay      = netip.MustParseAddr("203.0.113.70") // at the other end of the tunnel
 	control    = netip.MustParseAddr("203.0.113.66") // where the implant calls
 	drop       = netip.MustParseAddr("203.0.113.99") // where the data goes
 )
@@ -90,7 +94,7 @@ func (s *Scene) jobs(midnight time.Time) error {
 	for i := range 12 {
 		at := midnight.Add(8*time.Hour + time.Duration(i)*47*time.Minute + time.Duration(s.site.random.IntN(900))*time.Second)
 		name := fmt.Sprintf("runner-%s-job-%d", midnight.Format("0102"), i)
-		labels := object{"Labels": object{"wharfwatch.workload": "ci-runner"}}
+		labels := object{"wharfwatch.workload": "ci-runner"}
 		addr := netip.AddrFrom4([4]byte{172, 20, 0, byte(60 + i)})
 		c, err := s.site.container(name, "acme/ci-runner:7", at, addr, labels, nil)
 		if err != nil {
@@ -115,27 +119,41 @@ func (s *Scene) attacks() error {
 		name, image string
 		at          time.Time
 		host        object
+		command     []string
 	}{
-		{"net-helper", "acme/nettool:latest", at(11, 30), object{"NetworkMode": "host", "CapAdd": []string{"NET_ADMIN"}}},
-		{"upgrade", "acme/upgrade:latest", at(12, 45), object{"Privileged": true}},
-		{"portal", "acme/portal:2", at(13, 50), object{"Binds": []string{"/var/run/docker.sock:/var/run/docker.sock"}}},
+		{"net-helper", "acme/nettool:latest", at(11, 30), object{"NetworkMode": "host", "CapAdd": []string{"NET_ADMIN"}}, nil},
+		{"upgrade", "acme/upgrade:latest", at(12, 45), object{"Privileged": true}, nil},
+		{"portal", "acme/portal:2", at(13, 50), object{"Binds": []string{"/var/run/docker.sock:/var/run/docker.sock"}}, nil},
+		{"tools", "mymaliciousimage:latest", at(16, 20), nil, []string{"sleep", "3600"}},
 	} {
 		var addr netip.Addr
 		if c.host["NetworkMode"] == nil {
-			addr = netip.AddrFrom4([4]byte{172, 20, 0, byte(90 + len(s.Attacks))})
+			addr = netip.AddrFrom4([4]byte{172, 20, 0, byte(90 + s.site.made%100)})
 		}
-		made, err := s.site.container(c.name, c.image, c.at, addr, nil, c.host)
+		made, err := s.site.container(c.name, c.image, c.at, addr, nil, c.host, c.command...)
 		if err != nil {
 			return err
 		}
 		s.start(made, c.at)
+		if c.command != nil {
+			s.say(c.at.Add(9*time.Minute), enrich.Exec, made)
+			s.events[len(s.events)-1].Detail = "sh -i"
+			s.talk(talk{from: addr, to: drop, port: 443, at: c.at.Add(11 * time.Minute), length: time.Second, sent: 2000, received: 9000})
+		}
 	}
+	for i := range 400 {
+		s.ask("reports", label(s.site.random.Uint64(), s.site.random.Uint64())+".t.example.com", at(17, 5).Add(time.Duration(i)*700*time.Millisecond), 16)
+	}
+	s.hold(talk{from: s.site.addr("queue"), to: relay, port: 4443, at: at(17, 30), sent: 3000, received: 2500}, 5*60)
 	s.Attacks = []Attack{
 		{"an implant in the worker calls home, every 51 s on average with 30 % jitter", "compose:shop/worker", "beacon", at(9, 12)},
 		{"a container with the host's network and NET_ADMIN is created", "name:net-helper/acme/nettool", "host-network", at(11, 30)},
 		{"a privileged container of an unknown image is created", "name:upgrade/acme/upgrade", "posture", at(12, 45)},
 		{"a container gets the engine's socket", "name:portal/acme/portal", "posture", at(13, 50)},
 		{"2 GB leave the api in ten minutes", "compose:shop/api", "egress-spike", at(15, 10)},
+		{"a container of an unknown image sleeps, is entered, and calls out", "name:tools/mymaliciousimage", "lifecycle", at(16, 20)},
+		{"data leaves the reports as DNS questions", "compose:shop/reports", "dns-tunnel", at(17, 5)},
+		{"the queue holds a tunnel open for hours", "compose:shop/queue", "long-connection", at(17, 30)},
 	}
 	s.LookAlikes = []LookAlike{
 		{"telemetry every minute, to the millisecond", "compose:shop/web", "beacon", "three services have called the same place like that since long before"},
@@ -149,3 +167,6 @@ func (s *Scene) attacks() error {
 	}
 	return nil
 }
+
+// label is a DNS label that carries data.
+func label(a, b uint64) string { return fmt.Sprintf("%016x%016x%016x", a, b, a^b<<1) }
