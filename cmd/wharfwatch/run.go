@@ -173,14 +173,19 @@ func (m *monitor) advanceTo(now int64) {
 	}
 }
 
-// silences says which sources stopped talking: event time no longer waits for them.
+// silences says which sources stopped talking: event time no longer waits for them. Of many at once it names some.
 func (m *monitor) silences() {
-	for _, s := range m.clock.Silences() {
+	const named = 8
+	all := m.clock.Silences()
+	for _, s := range all[:min(len(all), named)] {
 		if s.Behind {
 			m.log.Warn("a source lags behind all others and is no longer waited for: look at its clock", "source", s.Source, "heard_up_to", stamp(s.Watermark))
 			continue
 		}
 		m.log.Warn("a source fell silent and is no longer waited for", "source", s.Source, "since", stamp(s.Since))
+	}
+	if more := len(all) - named; more > 0 {
+		m.log.Warn("more sources fell silent or lag behind: wharfwatch doctor lists them", "sources", more)
 	}
 }
 
