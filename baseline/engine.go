@@ -20,6 +20,7 @@ type Config struct {
 	Beacon   Beacon   `yaml:"beacon"`
 
 	EgressSpike EgressSpike `yaml:"egress_spike"`
+	Scan        Scan        `yaml:"scan"`
 	HostNetwork HostNetwork `yaml:"host_network"`
 	Posture     Posture     `yaml:"posture"`
 	Lifecycle   Lifecycle   `yaml:"lifecycle"`
@@ -37,6 +38,7 @@ func Default() Config {
 		Beacon:   defaultBeacon(),
 
 		EgressSpike: defaultEgressSpike(),
+		Scan:        defaultScan(),
 		HostNetwork: defaultHostNetwork(),
 		Posture:     defaultPosture(),
 		Lifecycle:   defaultLifecycle(),
@@ -53,6 +55,7 @@ func (c Config) Validate(report func(path, message string)) {
 	c.Learning.validate("learning", report)
 	c.Beacon.validate("beacon", report)
 	c.EgressSpike.validate("egress_spike", report)
+	c.Scan.validate("scan", report)
 	c.HostNetwork.validate("host_network", report)
 	c.Posture.validate("posture", report)
 	c.Lifecycle.validate("lifecycle", report)
@@ -67,6 +70,7 @@ func (c Config) detectors(env *env) []registered {
 	return []registered{
 		{"beacon", c.Beacon.Mode, func() Detector { return newBeacon(c.Beacon, env) }},
 		{"egress-spike", c.EgressSpike.Mode, func() Detector { return newEgress(c.EgressSpike, env) }},
+		{"scan", c.Scan.Mode, func() Detector { return newScan(c.Scan, env) }},
 		{"host-network", c.HostNetwork.Mode, func() Detector { return newHostNetwork(c.HostNetwork, env) }},
 		{"posture", c.Posture.Mode, func() Detector { return newPosture(c.Posture, env) }},
 		{"lifecycle", c.Lifecycle.Mode, func() Detector { return newLifecycle(c.Lifecycle, env) }},

@@ -239,6 +239,7 @@ func mustAddr(s string) flow.Addr {
 func TestSprayIsBounded(t *testing.T) {
 	c := Default()
 	c.Beacon.MaxKeys, c.Beacon.MaxKeysPerWorkload = 2000, 200
+	c.Scan.Mode = Off // a spray is one
 	var got []Finding
 	e := New(c, nil, func(f Finding) { got = append(got, f) })
 	beacons := every(call{from: box("w", "name:w", ""), addr: "203.0.113.9", port: 443, sent: 600, recv: 900}, 8, .3, 1000, 1)

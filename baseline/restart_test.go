@@ -174,3 +174,41 @@ func TestCircleKnowsWhatItSaw(t *testing.T) {
 		t.Errorf("%d callers", n)
 	}
 }
+
+func TestScanSurvivesARestart(t *testing.T) {
+	ok := call{from: box("w", "name:w", ""), addr: "198.51.100.9", port: 443, proto: 6, recv: 900}
+	var all []enrich.Flow
+	all = append(all, *ok.flow())
+	for i := range int64(400) {
+		c := call{from: ok.from, addr: "10.0.0.1", port: 22, proto: 6, at: (60 + i) * sec}
+		f := *c.flow()
+		f.Peer.Lo += uint64(i)
+		all = append(all, f)
+	}
+	if told := survives(t, "scan", all[:100], all[200:]); len(told) != 1 {
+		t.Errorf("told %v", told)
+	}
+}
+
+// TestScanCounts holds what is said of a sweep against what was done.
+func TestScanCounts(t *testing.T) {
+	for _, n := range []int{25, 250, 2500, 25000} {
+		var got []Finding
+		e := New(Default(), nil, func(f Finding) { got = append(got, f) })
+		ok := call{from: box("w", "name:w", ""), addr: "198.51.100.9", port: 443, proto: 6, recv: 900}
+		e.Flow(ok.flow())
+		for i := range n {
+			c := call{from: ok.from, addr: "10.0.0.1", port: 22, proto: 6, at: int64(i) * 250e9 / int64(n)}
+			f := c.flow()
+			f.Peer.Lo += uint64(i)
+			e.Flow(f)
+		}
+		e.Tick(morning + 300*sec)
+		if len(got) == 0 {
+			t.Fatalf("%d hosts: nothing told", n)
+		}
+		if most := got[len(got)-1].Evidence["failed_hosts"].(float64); most < .85*float64(n) || most > 1.15*float64(n) {
+			t.Errorf("%d hosts: told %v", n, most)
+		}
+	}
+}

@@ -36,6 +36,9 @@ type traffic struct {
 	slice    int64
 	late     int64
 	asked    flow.Name // what its connections ask for; Kind 0: nothing
+	hosts    int       // addresses one after the other
+	ports    int       // ports one after the other
+	refused  bool
 	rng      *rand.Rand
 }
 
@@ -143,6 +146,12 @@ var flowOptions = map[string]func(t *traffic, value string) error{
 		t.asked.Kind, t.asked.JA4 = flow.NameTLS, v
 		return nil
 	},
+	"hosts": func(t *traffic, v string) (err error) { t.hosts, err = strconv.Atoi(v); return },
+	"ports": func(t *traffic, v string) (err error) { t.ports, err = strconv.Atoi(v); return },
+	"refused": func(t *traffic, v string) (err error) {
+		t.refused, err = strconv.ParseBool(v)
+		return
+	},
 	"seed": func(t *traffic, v string) error {
 		n, err := strconv.ParseUint(v, 10, 64)
 		t.rng = rand.New(rand.NewPCG(n, 1))
@@ -206,16 +215,23 @@ func (t *traffic) connection(n int, at int64) {
 		n.Time, n.Client, n.Server, n.ClientPort, n.Port, n.Proto = epoch+at, t.src, t.dst, port, t.dport, t.proto
 		t.s.steps = append(t.s.steps, step{n.Time, func(g *stage) { g.table.Names([]flow.Name{n}) }})
 	}
+	dst, dport := t.dst, t.dport
+	if t.hosts > 0 {
+		dst.Lo += uint64(n % t.hosts)
+	}
+	if t.ports > 0 {
+		dport += uint16(n % t.ports)
+	}
 	for i := range slices {
 		from := at + i*slice
 		to := min(from+slice, at+t.lasts)
 		forward := flow.Record{
-			First: epoch + from, Last: epoch + to, Src: t.src, Dst: t.dst, SrcPort: port, DstPort: t.dport, Proto: t.proto,
+			First: epoch + from, Last: epoch + to, Src: t.src, Dst: dst, SrcPort: port, DstPort: dport, Proto: t.proto,
 			Bytes: uint64(t.bytes * scale / float64(slices)), Sampling: 1, Exporter: flow.Addr4(0xC0000201),
 		}
 		forward.Packets = forward.Bytes/1400 + 1
 		back := forward
-		back.Src, back.Dst, back.SrcPort, back.DstPort = t.dst, t.src, t.dport, port
+		back.Src, back.Dst, back.SrcPort, back.DstPort = dst, t.src, dport, port
 		back.Bytes = uint64(t.reply * scale / float64(slices))
 		back.Packets = back.Bytes/1400 + 1
 		if t.proto == flow.TCP {
@@ -228,6 +244,13 @@ func (t *traffic) connection(n int, at int64) {
 				forward.TCPFlags |= flow.FIN
 				back.TCPFlags |= flow.FIN
 			}
+		}
+		if t.reply == 0 && t.proto == flow.TCP && !t.refused {
+			forward.TCPFlags = flow.SYN // nobody answered: there is nothing to acknowledge
+		}
+		if t.refused {
+			forward.TCPFlags, back.TCPFlags = flow.SYN, flow.RST|flow.ACK
+			forward.Bytes, back.Bytes, forward.Packets, back.Packets = 60, 40, 1, 1
 		}
 		if i < slices-1 {
 			forward.Flags, back.Flags = flow.FlagForced, flow.FlagForced
