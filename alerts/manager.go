@@ -33,6 +33,7 @@ type Manager struct {
 	silences  []Silence
 	auditSeq  int
 	owed      map[string]*Change // what found no room in the queue, by incident
+	onChange  func(*Incident)    // nil: nobody watches
 
 	told, repeated, duplicate, allowed, quiet, evicted, overflow, unrouted *metrics.Counter
 }

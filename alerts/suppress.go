@@ -20,9 +20,18 @@ func (m *Manager) AllowAdd(r AllowRule) (AllowRule, []Incident, error) {
 
 // AllowFrom adds the narrowest rules that cover all findings of an incident.
 func (m *Manager) AllowFrom(id, owner, comment string, expires time.Time) ([]AllowRule, []Incident, error) {
-	in, err := m.Get(id)
+	rules, err := m.RulesFor(id, owner, comment, expires)
 	if err != nil {
 		return nil, nil, err
+	}
+	return m.allow(rules)
+}
+
+// RulesFor gives the narrowest rules that cover all findings of an incident. Nothing changes.
+func (m *Manager) RulesFor(id, owner, comment string, expires time.Time) ([]AllowRule, error) {
+	in, err := m.Get(id)
+	if err != nil {
+		return nil, err
 	}
 	var rules []AllowRule
 	for i := range in.Findings {
@@ -40,9 +49,9 @@ func (m *Manager) AllowFrom(id, owner, comment string, expires time.Time) ([]All
 		}
 	}
 	if len(rules) == 0 {
-		return nil, nil, fmt.Errorf("incident %s has no finding that is not allowed already", in.ID)
+		return nil, fmt.Errorf("incident %s has no finding that is not allowed already", in.ID)
 	}
-	return m.allow(rules)
+	return rules, nil
 }
 
 func (m *Manager) allow(rules []AllowRule) (added []AllowRule, changed []Incident, err error) {
@@ -101,13 +110,16 @@ func (m *Manager) apply(c *Change, r *AllowRule) (changed []Incident) {
 	return changed
 }
 
-// AllowPreview lists the incidents, closed ones too, all of whose findings a rule would have covered. Nothing changes.
-func (m *Manager) AllowPreview(r AllowRule) ([]Incident, error) {
+// AllowPreview lists the incidents, closed ones too, all of whose findings the rules together would have covered. Nothing changes.
+func (m *Manager) AllowPreview(rules ...AllowRule) ([]Incident, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	r.Owner, r.Comment = cmp.Or(r.Owner, "preview"), cmp.Or(r.Comment, "preview")
-	if err := r.check(m.wall()); err != nil {
-		return nil, err
+	for i := range rules {
+		r := &rules[i]
+		r.Owner, r.Comment = cmp.Or(r.Owner, "preview"), cmp.Or(r.Comment, "preview")
+		if err := r.check(m.wall()); err != nil {
+			return nil, err
+		}
 	}
 	out := []Incident{}
 	for _, e := range m.incidents {
@@ -115,7 +127,7 @@ func (m *Manager) AllowPreview(r AllowRule) ([]Incident, error) {
 		for i := range e.Findings {
 			switch f := &e.Findings[i]; {
 			case !f.counts(e.Generation):
-			case r.covers(e.Workload, f):
+			case slices.ContainsFunc(rules, func(r AllowRule) bool { return r.covers(e.Workload, f) }):
 				hit++
 			default:
 				left++

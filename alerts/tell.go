@@ -101,6 +101,7 @@ func (m *Manager) commit(c *Change) (*waiting, bool) {
 	if c == nil {
 		return nil, true
 	}
+	m.changed(c)
 	if m.queue == nil {
 		if err := m.journal.Commit(context.Background(), c); err != nil {
 			m.log.Error("journal", "error", err)

@@ -5,64 +5,29 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/wharfwatch/wharfwatch/alerts"
+	"github.com/wharfwatch/wharfwatch/baseline"
+	"github.com/wharfwatch/wharfwatch/enrich"
 	"github.com/wharfwatch/wharfwatch/flow"
 )
 
-// routes is every endpoint. write adds those that change something.
-func (s *Server) routes(write bool) http.Handler {
+// mux is everything that is served.
+func (s *Server) mux() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /metrics", s.metrics)
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		if s.may(w, r, Read) {
+			s.metrics(w, r)
+		}
+	})
 	mux.HandleFunc("GET /healthz", s.health)
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		fmt.Fprint(w, "wharfwatch: /metrics, /healthz, /api/v1/…; the web console comes later\n")
-	})
-
-	api := func(pattern string, there bool, h http.HandlerFunc) {
-		method, path, _ := strings.Cut(pattern, " ")
-		if method != http.MethodGet && !write {
-			return
-		}
-		if !there {
-			h = func(w http.ResponseWriter, _ *http.Request) {
-				problem(w, http.StatusNotImplemented, "this needs a running monitor")
-			}
-		}
-		mux.HandleFunc(method+" /api/v1"+path, h)
-	}
-	triage, n := s.deps.Alerts != nil, s.deps.Notify
-	api("GET /incidents", triage, s.incidents)
-	api("GET /incidents/{id}", triage, s.incident)
-	api("POST /incidents/{id}/{verb}", triage, s.triage)
-	api("GET /allow", triage, s.allowList)
-	api("POST /allow", triage, s.allowAdd)
-	api("POST /allow/preview", triage, s.allowPreview)
-	api("DELETE /allow/{id}", triage, s.allowRemove)
-	api("GET /silences", triage, s.silenceList)
-	api("POST /silences", triage, s.silenceAdd)
-	api("DELETE /silences/{id}", triage, s.silenceExpire)
-
-	api("GET /containers", s.deps.Containers != nil, s.containers)
-	api("GET /explain", s.deps.Explain != nil, s.explain)
-	api("GET /workloads", s.deps.Workloads != nil, s.workloads)
-	api("GET /coverage", s.deps.Workloads != nil && s.deps.Sources != nil, s.coverage)
-	api("GET /doctor", s.deps.Sources != nil, s.doctor)
-
-	api("GET /receivers", n.Receivers != nil, s.receivers)
-	api("POST /receivers/{name}/test", n.Test != nil, s.receiverTest)
-	api("GET /receivers/{name}/preview", n.Preview != nil, s.receiverPreview)
-	api("GET /deliveries", n.Failed != nil, s.deliveries)
-	api("POST /deliveries/retry", n.Retry != nil, s.retry)
-	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
-		problem(w, http.StatusNotFound, "no endpoint "+r.Method+" "+r.URL.Path)
-	})
+	s.api(mux)
+	s.web(mux)
 	return mux
 }
 
@@ -89,8 +54,10 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 // refuse answers what a room refused.
 func refuse(w http.ResponseWriter, err error) {
 	switch {
-	case errors.Is(err, alerts.ErrNotFound), errors.Is(err, ErrNoReceiver):
+	case errors.Is(err, alerts.ErrNotFound), errors.Is(err, ErrNoReceiver), errors.Is(err, ErrNoAccount):
 		problem(w, http.StatusNotFound, err.Error())
+	case errors.Is(err, errTaken):
+		problem(w, http.StatusConflict, err.Error())
 	case errors.Is(err, alerts.ErrUndurable):
 		problem(w, http.StatusServiceUnavailable, err.Error())
 	default:
@@ -113,7 +80,10 @@ func (s *Server) containers(w http.ResponseWriter, r *http.Request) {
 		}
 		list = running
 	}
-	items(w, list)
+	if of := r.FormValue("workload"); of != "" {
+		list = slices.DeleteFunc(slices.Clone(list), func(c *enrich.Container) bool { return c.Workload != of })
+	}
+	page(w, r, list, func(c **enrich.Container) string { return (*c).Engine + "/" + (*c).ID })
 }
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
@@ -156,7 +126,42 @@ func (s *Server) workloads(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
+	if learning := r.FormValue("learning"); learning != "" {
+		list = slices.DeleteFunc(slices.Clone(list), func(v baseline.WorkloadState) bool { return v.Learning != (learning == "true") })
+	}
+	page(w, r, list, func(v *baseline.WorkloadState) string { return v.Workload })
+}
+
+func (s *Server) sources(w http.ResponseWriter, r *http.Request) {
+	list, err := s.deps.Sources(r.Context())
+	if err != nil {
+		problem(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	page(w, r, list, func(v *SourceStatus) string { return v.Name })
+}
+
+func (s *Server) detections(w http.ResponseWriter, _ *http.Request) {
+	list, err := s.deps.Detections()
+	if err != nil {
+		problem(w, http.StatusInternalServerError, err.Error())
+		return
+	}
 	items(w, list)
+}
+
+func (s *Server) detection(w http.ResponseWriter, r *http.Request) {
+	list, err := s.deps.Detections()
+	if err != nil {
+		problem(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	i := slices.IndexFunc(list, func(d Detection) bool { return d.ID == r.PathValue("id") })
+	if i < 0 {
+		problem(w, http.StatusNotFound, fmt.Sprintf("no page about a detection %q", r.PathValue("id")))
+		return
+	}
+	answer(w, list[i])
 }
 
 func (s *Server) coverage(w http.ResponseWriter, r *http.Request) {
@@ -188,7 +193,7 @@ func (s *Server) coverage(w http.ResponseWriter, r *http.Request) {
 		}
 		rows = gaps
 	}
-	items(w, rows)
+	page(w, r, rows, func(c *Coverage) string { return c.Detector + " " + c.Workload })
 }
 
 func (s *Server) doctor(w http.ResponseWriter, r *http.Request) {

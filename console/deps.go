@@ -19,6 +19,7 @@ type Deps struct {
 
 	Alerts *alerts.Manager
 	Notify Notify
+	Access *Access // who may log in; nil: nobody, so nothing is served beyond loopback
 
 	Containers func(ctx context.Context) ([]*enrich.Container, error)
 	Explain    func(ctx context.Context, addr flow.Addr, port uint16, at int64) (enrich.Explanation, error)
@@ -26,6 +27,7 @@ type Deps struct {
 	Sources    func(ctx context.Context) ([]SourceStatus, error)
 	Unnamed    func(ctx context.Context) ([]enrich.Unnamed, error) // nil: not asked
 	Checks     func(ctx context.Context) ([]Check, error)          // what doctor shows beside the sources
+	Detections func() ([]Detection, error)
 }
 
 // Notify is what can be done with receivers.
@@ -35,6 +37,13 @@ type Notify struct {
 	Preview   func(receiver string, incident *alerts.Incident) (Preview, error) // sends nothing; a nil incident is an example
 	Failed    func(ctx context.Context) ([]alerts.DeliveryRow, error)           // given up
 	Retry     func(ctx context.Context, ids []string) (int, error)              // no ids: all that were given up
+}
+
+// Detection is the page about one detector.
+type Detection struct {
+	ID    string `json:"id"` // the detector's
+	Title string `json:"title"`
+	Text  string `json:"text"` // Markdown
 }
 
 // Receiver is one receiver without its secrets.

@@ -47,13 +47,19 @@ func (s *Server) deliveries(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
-	items(w, list)
+	page(w, r, list, func(d *alerts.DeliveryRow) string { return d.ID })
+}
+
+type retryBody struct {
+	IDs []string `json:"ids"` // none: all
+}
+
+type retried struct {
+	Queued int `json:"queued"`
 }
 
 func (s *Server) retry(w http.ResponseWriter, r *http.Request) {
-	var in struct {
-		IDs []string `json:"ids"`
-	}
+	var in retryBody
 	if !body(w, r, &in) {
 		return
 	}
@@ -62,5 +68,5 @@ func (s *Server) retry(w http.ResponseWriter, r *http.Request) {
 		refuse(w, err)
 		return
 	}
-	answer(w, map[string]int{"queued": n})
+	answer(w, retried{n})
 }

@@ -43,16 +43,16 @@ func (s *Server) incidents(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 {
-			problem(w, http.StatusBadRequest, fmt.Sprintf("limit %q is no number above 0", text))
+	if text := q.Get("since"); text != "" {
+		at, err := time.Parse(time.RFC3339Nano, text)
+		if err != nil {
+			problem(w, http.StatusBadRequest, fmt.Sprintf("since %q is no time of RFC 3339", text))
 			return
 		}
-		f.Limit = n
+		f.Since = alerts.Wall(at)
 	}
 	f.Workload, f.Detector = q.Get("workload"), q.Get("detector")
-	items(w, s.deps.Alerts.List(f))
+	page(w, r, s.deps.Alerts.List(f), func(i *alerts.Incident) string { return i.ID })
 }
 
 func (s *Server) incident(w http.ResponseWriter, r *http.Request) {
@@ -77,16 +77,12 @@ func (s *Server) incident(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) triage(w http.ResponseWriter, r *http.Request) {
-	var in struct {
-		By      string `json:"by"`
-		Comment string `json:"comment"`
-		Verdict string `json:"verdict"`
-	}
+	var in triageBody
 	if !body(w, r, &in) {
 		return
 	}
 	m, id := s.deps.Alerts, r.PathValue("id")
-	who := author(in.By)
+	who := author(r, in.By)
 	var out alerts.Incident
 	var err error
 	switch verb := r.PathValue("verb"); verb {
@@ -110,12 +106,31 @@ func (s *Server) triage(w http.ResponseWriter, r *http.Request) {
 	answer(w, out)
 }
 
-// author is who the history names. Whoever can open the control socket is believed.
-func author(by string) string {
+// triageBody goes with a verb.
+type triageBody struct {
+	By      string `json:"by,omitempty"` // who, where nobody is logged in
+	Comment string `json:"comment,omitempty"`
+	Verdict string `json:"verdict,omitempty"` // of close
+}
+
+// author is who the history names: who is logged in, else whoever the caller says it is.
+func author(r *http.Request, by string) string {
+	if c := callerOf(r); c.name != "" {
+		return c.name
+	}
 	if by = strings.TrimSpace(by); by == "" {
 		return "api"
 	}
 	return by
+}
+
+func (s *Server) audit(w http.ResponseWriter, r *http.Request) {
+	list, err := s.deps.Alerts.Audit(r.URL.Query().Get("incident"))
+	if err != nil {
+		refuse(w, err)
+		return
+	}
+	items(w, list)
 }
 
 // ruleBody is what a rule is made of: conditions, or an incident to take them from.
@@ -135,14 +150,26 @@ func (b *ruleBody) read(w http.ResponseWriter, r *http.Request) bool {
 		problem(w, http.StatusUnprocessableEntity, "a rule taken from an incident takes no further conditions: give all of them instead")
 		return false
 	}
-	if b.Rule.Owner == "" {
-		b.Rule.Owner = author(b.By)
+	if b.Rule.Owner == "" || callerOf(r).name != "" {
+		b.Rule.Owner = author(r, b.By)
 	}
 	return true
 }
 
-func (s *Server) allowList(w http.ResponseWriter, _ *http.Request) {
-	items(w, s.deps.Alerts.AllowList())
+func (s *Server) allowList(w http.ResponseWriter, r *http.Request) {
+	page(w, r, s.deps.Alerts.AllowList(), func(a *alerts.AllowRule) string { return strconv.Itoa(a.ID) })
+}
+
+// allowed is what adding rules did.
+type allowed struct {
+	Items     []alerts.AllowRule `json:"items"`
+	Incidents []alerts.Incident  `json:"incidents"` // that changed
+}
+
+// allowPreview is what rules would have hidden.
+type allowPreview struct {
+	Items []alerts.Incident  `json:"items"`
+	Rules []alerts.AllowRule `json:"rules"`
 }
 
 func (s *Server) allowAdd(w http.ResponseWriter, r *http.Request) {
@@ -158,7 +185,7 @@ func (s *Server) allowAdd(w http.ResponseWriter, r *http.Request) {
 	if changed == nil {
 		changed = []alerts.Incident{}
 	}
-	answer(w, map[string]any{"items": rules, "incidents": changed})
+	answer(w, allowed{rules, changed})
 }
 
 func (s *Server) add(b ruleBody) ([]alerts.AllowRule, []alerts.Incident, error) {
@@ -167,25 +194,32 @@ func (s *Server) add(b ruleBody) ([]alerts.AllowRule, []alerts.Incident, error) 
 		rule, changed, err := m.AllowAdd(b.Rule)
 		return []alerts.AllowRule{rule}, changed, err
 	}
-	var expires time.Time
-	if b.Rule.Expires != 0 {
-		expires = b.Rule.Expires.Std()
+	return m.AllowFrom(b.From, b.Rule.Owner, b.Rule.Comment, b.expires())
+}
+
+// expires is the zero time where the rule does not.
+func (b *ruleBody) expires() time.Time {
+	if b.Rule.Expires == 0 {
+		return time.Time{}
 	}
-	return m.AllowFrom(b.From, b.Rule.Owner, b.Rule.Comment, expires)
+	return b.Rule.Expires.Std()
 }
 
 func (s *Server) allowRemove(w http.ResponseWriter, r *http.Request) {
 	s.remove(w, r, s.deps.Alerts.AllowRemove)
 }
 
-func (s *Server) silenceList(w http.ResponseWriter, _ *http.Request) {
-	items(w, s.deps.Alerts.SilenceList())
+func (s *Server) silenceList(w http.ResponseWriter, r *http.Request) {
+	page(w, r, s.deps.Alerts.SilenceList(), func(a *alerts.Silence) string { return strconv.Itoa(a.ID) })
 }
 
 func (s *Server) silenceAdd(w http.ResponseWriter, r *http.Request) {
 	var in alerts.Silence
 	if !body(w, r, &in) {
 		return
+	}
+	if c := callerOf(r); c.name != "" {
+		in.Author = c.name
 	}
 	out, err := s.deps.Alerts.SilenceAdd(in)
 	if err != nil {
@@ -207,7 +241,7 @@ func (s *Server) remove(w http.ResponseWriter, r *http.Request, do func(id int, 
 		return
 	}
 	q := r.URL.Query()
-	if err := do(id, author(q.Get("by")), q.Get("comment")); err != nil {
+	if err := do(id, author(r, q.Get("by")), q.Get("comment")); err != nil {
 		refuse(w, err)
 		return
 	}
@@ -219,14 +253,18 @@ func (s *Server) allowPreview(w http.ResponseWriter, r *http.Request) {
 	if !b.read(w, r) {
 		return
 	}
+	rules := []alerts.AllowRule{b.Rule}
 	if b.From != "" {
-		problem(w, http.StatusUnprocessableEntity, "give the conditions: a rule taken from an incident hides what that incident says")
-		return
+		var err error
+		if rules, err = s.deps.Alerts.RulesFor(b.From, b.Rule.Owner, b.Rule.Comment, b.expires()); err != nil {
+			refuse(w, err)
+			return
+		}
 	}
-	hidden, err := s.deps.Alerts.AllowPreview(b.Rule)
+	hidden, err := s.deps.Alerts.AllowPreview(rules...)
 	if err != nil {
 		refuse(w, err)
 		return
 	}
-	items(w, hidden)
+	answer(w, allowPreview{hidden, rules})
 }

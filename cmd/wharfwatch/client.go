@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -154,13 +155,27 @@ func (c *client) refused(resp *http.Response) error {
 	return p
 }
 
-// list fetches a list, items as the API wrote them.
+// list fetches all pages of a list, items as the API wrote them.
 func (c *client) list(ctx context.Context, path string, query url.Values) ([]json.RawMessage, error) {
-	var page struct {
-		Items []json.RawMessage `json:"items"`
+	all, next := []json.RawMessage{}, ""
+	for {
+		var page struct {
+			Items []json.RawMessage `json:"items"`
+			Next  string            `json:"next"`
+		}
+		q := url.Values{}
+		maps.Copy(q, query)
+		if next != "" {
+			q.Set("cursor", next)
+		}
+		if err := c.call(ctx, http.MethodGet, path, q, nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Items...)
+		if next = page.Next; next == "" {
+			return all, nil
+		}
 	}
-	err := c.call(ctx, http.MethodGet, path, query, nil, &page)
-	return page.Items, err
 }
 
 // with connects, runs body and closes.

@@ -9,6 +9,7 @@ import (
 	"github.com/wharfwatch/wharfwatch/alerts"
 	"github.com/wharfwatch/wharfwatch/baseline"
 	"github.com/wharfwatch/wharfwatch/console"
+	"github.com/wharfwatch/wharfwatch/docs"
 	"github.com/wharfwatch/wharfwatch/enrich"
 	"github.com/wharfwatch/wharfwatch/flow"
 )
@@ -45,7 +46,16 @@ func (m *monitor) deps(store *alerts.Store) (console.Deps, error) {
 			}
 			return append(out, kernelChecks(m.config.Enrich)...), nil
 		},
+		Detections: detectionPages,
 	}, err
+}
+
+func detectionPages() (out []console.Detection, err error) {
+	pages, err := docs.Detections()
+	for _, p := range pages {
+		out = append(out, console.Detection{ID: p.ID, Title: p.Title, Text: p.Text})
+	}
+	return out, err
 }
 
 // healthy is nil while everything accepted becomes durable and every receiver may be told.

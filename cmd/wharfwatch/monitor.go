@@ -78,13 +78,14 @@ func (m *monitor) assemble(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
+	if deps.Access, err = console.OpenAccess(m.db); err != nil {
+		return err
+	}
 	m.console = console.New(c.Console, deps, m.set, m.log)
 	if err := m.console.Open(); err != nil {
 		return err
 	}
-	if addr := m.console.Addr(); addr != nil {
-		m.say(g, "console", "http://"+addr.String()+"/metrics")
-	}
+	m.sayConsole(g)
 	return errors.Join(m.db.Set(ctx, lastBegan, strconv.FormatInt(time.Now().UnixNano(), 10)), m.db.Set(ctx, lastEnded, "0"))
 }
 
@@ -169,6 +170,19 @@ func (m *monitor) captured() []string {
 		}
 	}
 	return nil
+}
+
+// sayConsole says where the console is and, this once, who may log in.
+func (m *monitor) sayConsole(g *globals) {
+	if url := m.console.URL(); url != "" {
+		m.say(g, "console", url)
+	}
+	if sum := m.console.Fingerprint(); sum != "" {
+		m.say(g, "console", "certificate SHA-256 "+sum)
+	}
+	if user, made := m.console.First(); made {
+		m.say(g, "console", fmt.Sprintf("first login: %s, password %s (shown this once; wharfwatch access password %s makes another)", user.Name, user.Secret, user.Name))
+	}
 }
 
 func (m *monitor) say(g *globals, part, text string) {

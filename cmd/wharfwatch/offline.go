@@ -35,7 +35,11 @@ func (g *globals) offline(c *configs.Config, write bool) (*client, error) {
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	server := console.New(c.Console, console.Deps{Alerts: manager, Notify: notify}, set, log)
+	access, err := openAccess(db, write)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	server := console.New(c.Console, console.Deps{Alerts: manager, Notify: notify, Access: access}, set, log)
 	return &client{
 		http: &http.Client{Transport: inProcess{server.Handler()}},
 		close: func() error {
@@ -44,6 +48,13 @@ func (g *globals) offline(c *configs.Config, write bool) (*client, error) {
 			return errors.Join(manager.Stop(ctx), db.Close())
 		},
 	}, nil
+}
+
+func openAccess(db *state.DB, write bool) (*console.Access, error) {
+	if write {
+		return console.OpenAccess(db)
+	}
+	return console.ReadAccess(db)
 }
 
 func openStore(c *configs.Config, write bool) (*state.DB, *alerts.Store, error) {

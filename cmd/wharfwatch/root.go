@@ -39,7 +39,7 @@ func newRoot(g *globals) *cobra.Command {
 		{"run", "Watching:", []*cobra.Command{newRunCommand(g), newReplayCommand(g), newDemoCommand(g)}},
 		{"triage", "Triage:", []*cobra.Command{newIncidentsCommand(g), newAllowCommand(g), newSilenceCommand(g)}},
 		{"look", "Looking:", []*cobra.Command{newContainersCommand(g), newExplainCommand(g), newPacketsCommand(g), newDetectionsCommand(g)}},
-		{"care", "Care:", []*cobra.Command{newDoctorCommand(g), newCoverageCommand(g), newConfigCommand(g), newNotifyCommand(g), newVersionCommand(g)}},
+		{"care", "Care:", []*cobra.Command{newDoctorCommand(g), newCoverageCommand(g), newConfigCommand(g), newNotifyCommand(g), newAccessCommand(g), newVersionCommand(g)}},
 	}
 	for _, group := range groups {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
