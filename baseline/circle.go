@@ -34,17 +34,18 @@ type acquaintance struct {
 
 // circle is whom one workload calls.
 type circle struct {
-	w      *workload
-	all    []familiar // at most circleExact, in no order
-	bloom  []byte     // nil until all overflows
-	inside int        // destinations in bloom
-	born   int64      // s, first call of anything
-	image  uint64     // hash of the image that runs
-	change int64      // s, when another image came; 0 never
-	day    int64      // of news[0]
-	news   [circleDays]uint16
-	dirty  bool
-	gone   bool
+	w       *workload
+	all     []familiar // at most circleExact, in no order
+	bloom   []byte     // nil until all overflows
+	inside  int        // things in bloom: destinations, and the networks that names led to
+	spilled uint32     // destinations that all had no room for
+	born    int64      // s, first call of anything
+	image   uint64     // hash of the image that runs
+	change  int64      // s, when another image came; 0 never
+	day     int64      // of news[0]
+	news    [circleDays]uint16
+	dirty   bool
+	gone    bool
 }
 
 // familiar is one destination of a circle.
@@ -127,12 +128,18 @@ func (x *circles) meet(m *recollection, f *enrich.Flow, w *workload, key destKey
 		c.all[i].last = max(c.all[i].last, now)
 		a.first = int64(c.all[i].first) * 1e9
 	case c.inBloom(k.dest):
-		k.first = 0
-		x.add(c, k)
+		if k.first = 0; f.PeerName != "" || f.PeerIs != nil || c.spilled > 0 {
+			x.add(c, k)
+		}
 	default:
 		a.fresh, a.first = true, int64(now)*1e9
 		c.count(int64(now) / daySeconds)
 		x.add(c, k)
+	}
+	if f.PeerName != "" && f.PeerIs == nil {
+		bare := *f // the name may be gone from the cache at the next call
+		bare.PeerName = ""
+		c.toBloom(destinationHash(&bare))
 	}
 	x.touch(c)
 	*m = recollection{w, key, where, f.PeerName, f.PeerIs, k.dest, uint32(a.first / 1e9), now / 3600}
@@ -152,6 +159,7 @@ func (x *circles) add(c *circle, k familiar) {
 		c.all = slices.Delete(c.all, oldest, oldest+1)
 		x.known.change(callersKey(o.dest), c.w, true)
 		x.evicted.Inc()
+		c.spilled++
 		c.toBloom(o.dest)
 	}
 	c.all = append(c.all, k)

@@ -53,6 +53,7 @@ func (c *circle) encode(out *writer) {
 		out.uint(uint64(n))
 	}
 	out.uint(uint64(c.inside))
+	out.uint(uint64(c.spilled))
 	out.bytes(c.bloom)
 	out.uint(uint64(len(c.all)))
 	for _, k := range c.all {
@@ -73,7 +74,7 @@ func decodeCircle(blob []byte) (*circle, error) {
 		}
 		c.news[i] = uint16(n)
 	}
-	c.inside = int(r.uint32())
+	c.inside, c.spilled = int(r.uint32()), r.uint32()
 	if bloom := r.bytes(); len(bloom) > 0 {
 		c.bloom = append([]byte(nil), bloom...)
 	}

@@ -19,11 +19,12 @@ type Config struct {
 	Learning Learning `yaml:"learning"`
 	Beacon   Beacon   `yaml:"beacon"`
 
-	EgressSpike EgressSpike `yaml:"egress_spike"`
-	Scan        Scan        `yaml:"scan"`
-	HostNetwork HostNetwork `yaml:"host_network"`
-	Posture     Posture     `yaml:"posture"`
-	Lifecycle   Lifecycle   `yaml:"lifecycle"`
+	EgressSpike    EgressSpike    `yaml:"egress_spike"`
+	NewDestination NewDestination `yaml:"new_destination"`
+	Scan           Scan           `yaml:"scan"`
+	HostNetwork    HostNetwork    `yaml:"host_network"`
+	Posture        Posture        `yaml:"posture"`
+	Lifecycle      Lifecycle      `yaml:"lifecycle"`
 
 	LongConnection LongConnection `yaml:"long_connection"`
 	DNSBypass      DNSBypass      `yaml:"dns_bypass"`
@@ -37,11 +38,12 @@ func Default() Config {
 		Learning: defaultLearning(),
 		Beacon:   defaultBeacon(),
 
-		EgressSpike: defaultEgressSpike(),
-		Scan:        defaultScan(),
-		HostNetwork: defaultHostNetwork(),
-		Posture:     defaultPosture(),
-		Lifecycle:   defaultLifecycle(),
+		EgressSpike:    defaultEgressSpike(),
+		NewDestination: defaultNewDestination(),
+		Scan:           defaultScan(),
+		HostNetwork:    defaultHostNetwork(),
+		Posture:        defaultPosture(),
+		Lifecycle:      defaultLifecycle(),
 
 		LongConnection: defaultLongConnection(),
 		DNSBypass:      defaultDNSBypass(),
@@ -55,6 +57,7 @@ func (c Config) Validate(report func(path, message string)) {
 	c.Learning.validate("learning", report)
 	c.Beacon.validate("beacon", report)
 	c.EgressSpike.validate("egress_spike", report)
+	c.NewDestination.validate("new_destination", report)
 	c.Scan.validate("scan", report)
 	c.HostNetwork.validate("host_network", report)
 	c.Posture.validate("posture", report)
@@ -70,6 +73,7 @@ func (c Config) detectors(env *env) []registered {
 	return []registered{
 		{"beacon", c.Beacon.Mode, func() Detector { return newBeacon(c.Beacon, env) }},
 		{"egress-spike", c.EgressSpike.Mode, func() Detector { return newEgress(c.EgressSpike, env) }},
+		{"new-destination", c.NewDestination.Mode, func() Detector { return newNewDestination(c.NewDestination, env) }},
 		{"scan", c.Scan.Mode, func() Detector { return newScan(c.Scan, env) }},
 		{"host-network", c.HostNetwork.Mode, func() Detector { return newHostNetwork(c.HostNetwork, env) }},
 		{"posture", c.Posture.Mode, func() Detector { return newPosture(c.Posture, env) }},

@@ -212,3 +212,22 @@ func TestScanCounts(t *testing.T) {
 		}
 	}
 }
+
+func TestNewDestinationSurvivesARestart(t *testing.T) {
+	var all []enrich.Flow
+	for h := range int64(30) {
+		for _, who := range []string{"w", "o"} {
+			c := call{from: box(who, "name:"+who, ""), addr: "10.0.0.7", port: 5432, proto: 6, at: h * hour, recv: 9}
+			all = append(all, *c.flow())
+		}
+	}
+	at := func(addr string, at int64) enrich.Flow {
+		c := call{from: box("w", "name:w", ""), addr: addr, port: 443, proto: 6, at: at, recv: 9}
+		return *c.flow()
+	}
+	first := append(all, at("203.0.113.9", 30*hour))
+	told := survives(t, "new-destination", first, []enrich.Flow{at("203.0.113.9", 30*hour+9*sec), at("198.51.100.9", 30*hour+600*sec)})
+	if len(told) != 1 {
+		t.Errorf("told %v", told)
+	}
+}
