@@ -110,7 +110,7 @@ func (d *dnsBypass) Flow(f *enrich.Flow) {
 	}
 	h := hash64(key)
 	if key == "" {
-		h = mix(f.Peer.Hi^uint64(f.PeerPort), f.Peer.Lo)
+		h = addrHash(f.Peer, f.PeerPort)
 	}
 	s := d.of(d.env.w)
 	v := &s.v

@@ -29,6 +29,9 @@ type Config struct {
 	LongConnection LongConnection `yaml:"long_connection"`
 	DNSBypass      DNSBypass      `yaml:"dns_bypass"`
 	DGA            DGA            `yaml:"dga"`
+	Miner          Miner          `yaml:"miner"`
+	TunnelTool     TunnelTool     `yaml:"tunnel_tool"`
+	ExposedAPI     ExposedAPI     `yaml:"exposed_api"`
 	DNSTunnel      DNSTunnel      `yaml:"dns_tunnel"`
 }
 
@@ -48,6 +51,9 @@ func Default() Config {
 		LongConnection: defaultLongConnection(),
 		DNSBypass:      defaultDNSBypass(),
 		DGA:            defaultDGA(),
+		Miner:          defaultMiner(),
+		TunnelTool:     defaultTunnelTool(),
+		ExposedAPI:     defaultExposedAPI(),
 		DNSTunnel:      defaultDNSTunnel(),
 	}
 }
@@ -65,6 +71,9 @@ func (c Config) Validate(report func(path, message string)) {
 	c.LongConnection.validate("long_connection", report)
 	c.DNSBypass.validate("dns_bypass", report)
 	c.DGA.validate("dga", report)
+	c.Miner.validate("miner", report)
+	c.TunnelTool.validate("tunnel_tool", report)
+	c.ExposedAPI.validate("exposed_api", report)
 	c.DNSTunnel.validate("dns_tunnel", report)
 }
 
@@ -81,6 +90,9 @@ func (c Config) detectors(env *env) []registered {
 		{"long-connection", c.LongConnection.Mode, func() Detector { return newLongConnection(c.LongConnection, env) }},
 		{"dns-bypass", c.DNSBypass.Mode, func() Detector { return newDNSBypass(c.DNSBypass, env) }},
 		{"dga", c.DGA.Mode, func() Detector { return newDGA(c.DGA, env) }},
+		{"miner", c.Miner.Mode, func() Detector { return newMiner(c.Miner, env) }},
+		{"tunnel-tool", c.TunnelTool.Mode, func() Detector { return newTunnelTool(c.TunnelTool, env) }},
+		{"exposed-api", c.ExposedAPI.Mode, func() Detector { return newExposedAPI(c.ExposedAPI, env) }},
 		{"dns-tunnel", c.DNSTunnel.Mode, func() Detector { return newDNSTunnel(c.DNSTunnel, env) }},
 	}
 }

@@ -22,8 +22,10 @@ func (e *env) calledOut(f *enrich.Flow) bool {
 
 // subjectOfPeer is the other side of a flow as the subject of a finding: address, port and protocol.
 func subjectOfPeer(f *enrich.Flow) string {
-	return fmt.Sprintf("%s/%s", netip.AddrPortFrom(f.Peer.Netip(), f.PeerPort), protoName(f.Proto))
+	return fmt.Sprintf("%s/%s", addrPort(f.Peer, f.PeerPort), protoName(f.Proto))
 }
+
+func addrPort(a flow.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a.Netip(), port) }
 
 // calledName is the name under which a connection was made: what it asked for, else what was resolved.
 func calledName(f *enrich.Flow) string {
@@ -39,4 +41,9 @@ func labelOfPeer(f *enrich.Flow) string {
 		return fmt.Sprintf("%q (%s)", name, subjectOfPeer(f))
 	}
 	return subjectOfPeer(f)
+}
+
+// addrHash is a hash of an address and a port.
+func addrHash(a flow.Addr, port uint16) uint64 {
+	return mix(a.Hi^0x9e3779b97f4a7c15, a.Lo^uint64(port)<<48^0xc2b2ae3d27d4eb4f)
 }

@@ -234,6 +234,9 @@ func (t *traffic) connection(n int, at int64) {
 		back.Src, back.Dst, back.SrcPort, back.DstPort = dst, t.src, dport, port
 		back.Bytes = uint64(t.reply * scale / float64(slices))
 		back.Packets = back.Bytes/1400 + 1
+		if i == 0 && t.lasts > sec/1000 {
+			back.First += sec / 1000 // an answer comes after the question
+		}
 		if t.proto == flow.TCP {
 			forward.TCPFlags, back.TCPFlags = flow.ACK|flow.PSH, flow.ACK|flow.PSH
 			if i == 0 {
