@@ -82,7 +82,8 @@ type egress struct {
 	next    int64 // the oldest open bin; 0 before the first input
 	start   int64 // the bin in which watching began: never whole
 	late    *metrics.Counter
-	touched uint64 // keeps the loads of ahead
+	bins    [batch]*egressBin // of ahead
+	touched uint64            // keeps its loads
 }
 
 func newEgress(c EgressSpike, env *env) *egress {
@@ -118,8 +119,15 @@ func (e *egress) ahead(fs []enrich.Flow, ws []*workload) {
 		if w := ws[i]; w != nil && fs[i].Sent > 0 {
 			if s := e.at(w); s != nil {
 				b := &s.open[fs[i].Time/binLength&1]
+				e.bins[i] = b
 				sum += b.bytes + b.counts[topPeers-1]
 			}
+		}
+	}
+	for i := range fs {
+		if b := e.bins[i]; b != nil {
+			sum += uint64(b.top[b.place(peerMark(fs[i].Peer, egressPort(&fs[i])))].port)
+			e.bins[i] = nil
 		}
 	}
 	e.touched = sum

@@ -51,43 +51,56 @@ func (b *egressBin) reset() { *b = egressBin{} }
 func (b *egressBin) add(f *enrich.Flow) {
 	b.bytes += f.Sent
 	b.sampled = b.sampled || f.Sampled
-	port := f.PeerPort
-	if f.Opener == enrich.OpenerRemote {
-		port = 0 // the client's, another one each time
-	}
+	port := egressPort(f)
 	mark := peerMark(f.Peer, port)
-	for i := range b.marks[:b.n] {
-		if b.marks[i] != mark {
-			continue
+	at := b.place(mark)
+	p := &b.top[at]
+	if at < int(b.n) && p.addr == f.Peer && p.port == port {
+		b.counts[at] += f.Sent
+		if p.container != f.Container {
+			p.container = f.Container
 		}
-		if p := &b.top[i]; p.addr == f.Peer && p.port == port {
-			b.counts[i] += f.Sent
-			if p.container != f.Container {
-				p.container = f.Container
-			}
-			return
-		}
+		return
 	}
-	at, over := int(b.n), uint64(0)
-	if b.n < topPeers {
+	over := b.counts[at]
+	if at == int(b.n) {
 		b.n++
-	} else {
-		at = 0
-		for i, n := range b.counts {
-			if n < b.counts[at] {
-				at = i
-			}
-		}
-		over = b.counts[at]
 	}
 	b.marks[at], b.counts[at] = mark, over+f.Sent
-	b.top[at] = egressPeer{
+	*p = egressPeer{
 		addr: f.Peer, port: port, proto: f.Proto, method: f.Method, confidence: f.Confidence,
 		name: f.PeerName, container: f.Container, over: over,
 	}
 }
 
-// peerMark is a fingerprint of a destination. Two with the same cost a comparison, nothing else.
+// place is where a destination stands or would go: a free place, else that of the smallest.
+func (b *egressBin) place(mark uint32) int {
+	for i := range b.marks[:b.n] {
+		if b.marks[i] == mark {
+			return i
+		}
+	}
+	if b.n < topPeers {
+		return int(b.n)
+	}
+	least := 0
+	for i, n := range b.counts {
+		if n < b.counts[least] {
+			least = i
+		}
+	}
+	return least
+}
+
+// egressPort is the port that names a destination: 0 where the peer opened the connection from one that is another each time.
+func egressPort(f *enrich.Flow) uint16 {
+	if f.Opener == enrich.OpenerRemote {
+		return 0
+	}
+	return f.PeerPort
+}
+
+// peerMark is a fingerprint of a destination. Of two with the same mark in one bin the second takes the first one's place and count.
 func peerMark(a flow.Addr, port uint16) uint32 {
 	return uint32(mix(a.Hi^0x9e3779b97f4a7c15, a.Lo^uint64(port)<<40^0xc2b2ae3d27d4eb4f))
 }
