@@ -34,18 +34,19 @@ type acquaintance struct {
 
 // circle is whom one workload calls.
 type circle struct {
-	w       *workload
-	all     []familiar // at most circleExact, in no order
-	bloom   []byte     // nil until all overflows
-	inside  int        // things in bloom: destinations, and the networks that names led to
-	spilled uint32     // destinations that all had no room for
-	born    int64      // s, first call of anything
-	image   uint64     // hash of the image that runs
-	change  int64      // s, when another image came; 0 never
-	day     int64      // of news[0]
-	news    [circleDays]uint16
-	dirty   bool
-	gone    bool
+	w        *workload
+	all      []familiar        // at most circleExact, in no order
+	bloom    []byte            // nil until all overflows
+	inside   int               // things in bloom: destinations, and the networks that names led to
+	spilled  uint32            // destinations that all had no room for
+	born     int64             // s, first call of anything
+	image    uint64            // hash of the image that runs
+	instance *enrich.Container // that called last
+	change   int64             // s, when another image came; 0 never
+	day      int64             // of news[0]
+	news     [circleDays]uint16
+	dirty    bool
+	gone     bool
 }
 
 // familiar is one destination of a circle.
@@ -214,6 +215,10 @@ func (c *circle) turn(day int64) {
 
 // runs notes the image of an instance that calls.
 func (c *circle) runs(i *enrich.Container, now uint32) {
+	if c.instance == i {
+		return
+	}
+	c.instance = i
 	id := i.ImageID
 	if id == "" {
 		id = i.Image
@@ -254,8 +259,12 @@ func (c *circle) inBloom(dest uint64) bool {
 // bloomBit takes the bits of a filter from the halves of one hash (Kirsch and Mitzenmacher 2006).
 func bloomBit(dest, i uint64) uint64 { return (dest>>32 + i*(dest&0xffffffff|1)) % (8 * bloomBytes) }
 
-// destinationHash is a cryptographic hash, cut to 64 bits, so that nobody finds a name that passes for a known one.
+// destinationHash is a cryptographic hash, cut to 64 bits, so that nobody finds a name that passes for a known one. Networks of IPv4,
+// which are most, have room in 64 bits: they are only stirred, so that no two are alike.
 func destinationHash(f *enrich.Flow) uint64 {
+	if f.PeerIs == nil && f.PeerName == "" && f.Peer.Is4() {
+		return stir((f.Peer.Lo>>8&0xffffff)<<24 | uint64(f.PeerPort)<<8 | uint64(f.Proto))
+	}
 	var room [320]byte
 	b := append(room[:0], f.Proto, byte(f.PeerPort>>8), byte(f.PeerPort))
 	switch {
@@ -263,12 +272,17 @@ func destinationHash(f *enrich.Flow) uint64 {
 		b = append(append(b, 'w'), f.PeerIs.Workload...)
 	case f.PeerName != "":
 		b = append(append(b, 'n'), owner(f.PeerName)...)
-	case f.Peer.Is4():
-		b = binary.BigEndian.AppendUint64(append(b, '4'), f.Peer.Lo>>8)
 	default:
 		b = binary.BigEndian.AppendUint64(append(b, '6'), f.Peer.Hi>>16)
 	}
 	return hashOf(b)
+}
+
+// stir is a one-to-one function of 64 bits whose output looks random (the finaliser of SplitMix64, Steele, Lea, Flood 2014).
+func stir(v uint64) uint64 {
+	v = (v ^ v>>30) * 0xbf58476d1ce4e5b9
+	v = (v ^ v>>27) * 0x94d049bb133111eb
+	return v ^ v>>31
 }
 
 func shortHash(s string) uint64 { return hashOf([]byte(s)) }

@@ -182,10 +182,11 @@ func (s *scanner) lately(now int64) float64 {
 	return s.answers * math.Exp2(-float64(max(now-s.since, 0))/answersHalve)
 }
 
-// failed reports whether a call that ended got no answer, or a refusal.
+// failed reports whether a call that ended got no answer, or a refusal. Where only one direction is seen, a client that went on behind
+// its SYN had its answer.
 func failed(f *enrich.Flow) bool {
 	if f.NoReply {
-		return true
+		return f.Proto != flow.TCP || f.TCPFlags&flow.ACK == 0
 	}
 	return f.Proto == flow.TCP && f.TCPFlags&flow.RST != 0 && f.TCPFlags&(flow.PSH|flow.FIN) == 0 && f.TotalReceived <= 240
 }
@@ -205,7 +206,7 @@ func (d *scan) fail(kept *remembered[scanner], f *enrich.Flow, known bool) {
 		if len(v.shown) < scanShown {
 			v.shown = append(v.shown, f.Peer)
 		}
-		if v.tried[0]+v.tried[1] >= d.c.Hosts/2 {
+		if v.tried[0]+v.tried[1] >= d.hostsOf(s)*3/4 { // what fell into one register was not counted
 			d.judgeHosts(kept, f)
 		}
 	}
@@ -269,13 +270,18 @@ func level(n float64, threshold int) int64 {
 	return min(1+int64(math.Log10((n+.5)/float64(threshold))), maxScanLevel)
 }
 
+// hostsOf is from how many hosts on it is a scan.
+func (d *scan) hostsOf(s *scanner) int {
+	if !s.heard {
+		return scanUnheard * d.c.Hosts
+	}
+	return d.c.Hosts
+}
+
 func (d *scan) judgeHosts(kept *remembered[scanner], f *enrich.Flow) {
 	s := &kept.v
 	v := s.sweep
-	threshold := d.c.Hosts
-	if !s.heard {
-		threshold *= scanUnheard
-	}
+	threshold := d.hostsOf(s)
 	n := math.Round(union(&v.hosts[0], &v.hosts[1]))
 	l := level(n, threshold)
 	if l == 0 {
