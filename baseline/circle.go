@@ -93,7 +93,7 @@ func newCircles(l *learning, site []flow.Prefix, set *metrics.Set) *circles {
 // flow looks at the first report of a call.
 func (x *circles) flow(f *enrich.Flow, w *workload) {
 	x.now = acquaintance{}
-	if f.Kind&enrich.Open == 0 || !calls(f) {
+	if f.Kind&enrich.Open == 0 || !calls(f) || backwards(f) {
 		return
 	}
 	key := destKey{f.Peer, f.PeerPort, f.Proto}
@@ -107,6 +107,12 @@ func (x *circles) flow(f *enrich.Flow, w *workload) {
 		return
 	}
 	x.now = acquaintance{place: m.place, first: int64(m.first) * 1e9, dest: m.dest}
+}
+
+// backwards reports whether the ports say that a call was taken for the workload's own: from a service's port to a client's. Records whose
+// flags are those of both directions leave it open who began.
+func backwards(f *enrich.Flow) bool {
+	return f.PeerPort >= 32768 && f.LocalPort < 10000 && f.LocalPort > 0
 }
 
 func (x *circles) at(w *workload, key *destKey) *recollection {

@@ -20,6 +20,7 @@ type Config struct {
 	Beacon   Beacon   `yaml:"beacon"`
 
 	EgressSpike    EgressSpike    `yaml:"egress_spike"`
+	EastWest       EastWest       `yaml:"east_west"`
 	NewDestination NewDestination `yaml:"new_destination"`
 	Scan           Scan           `yaml:"scan"`
 	HostNetwork    HostNetwork    `yaml:"host_network"`
@@ -42,6 +43,7 @@ func Default() Config {
 		Beacon:   defaultBeacon(),
 
 		EgressSpike:    defaultEgressSpike(),
+		EastWest:       defaultEastWest(),
 		NewDestination: defaultNewDestination(),
 		Scan:           defaultScan(),
 		HostNetwork:    defaultHostNetwork(),
@@ -63,6 +65,7 @@ func (c Config) Validate(report func(path, message string)) {
 	c.Learning.validate("learning", report)
 	c.Beacon.validate("beacon", report)
 	c.EgressSpike.validate("egress_spike", report)
+	c.EastWest.validate("east_west", report)
 	c.NewDestination.validate("new_destination", report)
 	c.Scan.validate("scan", report)
 	c.HostNetwork.validate("host_network", report)
@@ -82,6 +85,7 @@ func (c Config) detectors(env *env) []registered {
 	return []registered{
 		{"beacon", c.Beacon.Mode, func() Detector { return newBeacon(c.Beacon, env) }},
 		{"egress-spike", c.EgressSpike.Mode, func() Detector { return newEgress(c.EgressSpike, env) }},
+		{"east-west", c.EastWest.Mode, func() Detector { return newEastWest(c.EastWest, env) }},
 		{"new-destination", c.NewDestination.Mode, func() Detector { return newNewDestination(c.NewDestination, env) }},
 		{"scan", c.Scan.Mode, func() Detector { return newScan(c.Scan, env) }},
 		{"host-network", c.HostNetwork.Mode, func() Detector { return newHostNetwork(c.HostNetwork, env) }},

@@ -231,3 +231,23 @@ func TestNewDestinationSurvivesARestart(t *testing.T) {
 		t.Errorf("told %v", told)
 	}
 }
+
+func TestEastWestSurvivesARestart(t *testing.T) {
+	var all []enrich.Flow
+	web, crm, app := box("web", "name:web", ""), box("crm", "name:crm", ""), box("app", "name:app", "")
+	for h := range int64(30) {
+		for _, who := range []*enrich.Container{web, crm, app} {
+			c := call{from: who, addr: "10.0.0.7", port: 80, proto: 6, at: h * hour, recv: 9}
+			all = append(all, *c.flow())
+		}
+	}
+	at := func(to *enrich.Container, port uint16, at int64) enrich.Flow {
+		c := call{from: web, to: to, addr: "10.0.0.9", port: port, proto: 6, at: at, recv: 9}
+		return *c.flow()
+	}
+	first := append(all, at(crm, 5432, 30*hour))
+	told := survives(t, "east-west", first, []enrich.Flow{at(crm, 5432, 30*hour+9*sec), at(app, 22, 30*hour+600*sec), at(app, 6379, 40*hour)})
+	if len(told) != 2 {
+		t.Errorf("told %v", told)
+	}
+}

@@ -152,7 +152,7 @@ func newScan(c Scan, env *env) *scan {
 
 // Flow looks at the end of calls: only then is it known that nothing came.
 func (d *scan) Flow(f *enrich.Flow) {
-	if f.Kind&enrich.Close == 0 || !calls(f) || isPlumbing(f) || f.Proto == flow.UDP && f.PeerIs == nil && !within(d.env.site, f.Peer) {
+	if f.Kind&enrich.Close == 0 || !calls(f) || backwards(f) || isPlumbing(f) || f.Proto == flow.UDP && f.PeerIs == nil && !within(d.env.site, f.Peer) {
 		return // UDP to the outside is full of discovery that nobody answers
 	}
 	kept := d.of(d.env.w)
