@@ -81,6 +81,7 @@ type circles struct {
 	queue    []*circle
 	lost     []string
 	evicted  *metrics.Counter
+	touched  uint64 // keeps the loads of ahead
 }
 
 func newCircles(l *learning, site []flow.Prefix, set *metrics.Set) *circles {
@@ -88,6 +89,18 @@ func newCircles(l *learning, site []flow.Prefix, set *metrics.Set) *circles {
 		learning: l, site: site, memory: make([]recollection, circleSlots), known: newPrevalence("callers", maxCallers, set),
 		evicted: set.NewCounter(`wharfwatch_baseline_evicted_total{table="circles"}`),
 	}
+}
+
+// ahead loads what is remembered of the addresses of some flows.
+func (x *circles) ahead(fs []enrich.Flow, ws []*workload) {
+	sum := x.touched
+	for i := range fs {
+		if f := &fs[i]; ws[i] != nil && f.Kind&enrich.Open != 0 {
+			m := x.at(ws[i], &destKey{f.Peer, f.PeerPort, f.Proto})
+			sum += uint64(m.key.port) + uint64(m.hour)
+		}
+	}
+	x.touched = sum
 }
 
 // flow looks at the first report of a call.

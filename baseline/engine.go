@@ -181,6 +181,7 @@ func New(c Config, set *metrics.Set, report func(Finding)) *Engine {
 	e.env = env{report: e.raise, set: set, learning: newLearning(c.Learning, set), site: prefixes(c.Beacon.SiteNetworks...)}
 	e.env.circles = newCircles(e.env.learning, e.env.site, set)
 	e.env.learning.forgetters = append(e.env.learning.forgetters, e.env.circles)
+	e.foreseers = append(e.foreseers, e.env.circles)
 	e.states = append(e.states, keeper{"learning", e.env.learning}, keeper{"circles", e.env.circles})
 	for _, r := range c.detectors(&e.env) {
 		if r.mode == Off {

@@ -60,6 +60,7 @@ type scan struct {
 	c        Scan
 	env      *env
 	silenced *metrics.Counter
+	touched  uint64 // keeps the loads of ahead
 }
 
 // scanner is what one workload tried. Only what was told outlives the process.
@@ -150,6 +151,27 @@ func newScan(c Scan, env *env) *scan {
 	return d
 }
 
+// answer is the place where an answer of a flow's peer is noted, and how.
+func (s *scanner) answer(f *enrich.Flow) (mark uint32, slot *uint32) {
+	mark = peerMark(f.Peer, 0) | 1
+	return mark, &s.answered[mark>>24]
+}
+
+// ahead loads the places where answers are noted.
+func (d *scan) ahead(fs []enrich.Flow, ws []*workload) {
+	sum := d.touched
+	for i := range fs {
+		if ws[i] == nil || fs[i].Kind&enrich.Close == 0 {
+			continue
+		}
+		if kept := d.at(ws[i]); kept != nil {
+			_, slot := kept.v.answer(&fs[i])
+			sum += uint64(*slot)
+		}
+	}
+	d.touched = sum
+}
+
 // Flow looks at the end of calls: only then is it known that nothing came.
 func (d *scan) Flow(f *enrich.Flow) {
 	if f.Kind&enrich.Close == 0 || !calls(f) || backwards(f) || isPlumbing(f) || f.Proto == flow.UDP && f.PeerIs == nil && !within(d.env.site, f.Peer) {
@@ -157,8 +179,7 @@ func (d *scan) Flow(f *enrich.Flow) {
 	}
 	kept := d.of(d.env.w)
 	s := &kept.v
-	mark := peerMark(f.Peer, 0) | 1
-	slot := &s.answered[mark>>24]
+	mark, slot := s.answer(f)
 	if !failed(f) {
 		if !s.heard {
 			s.heard = true
