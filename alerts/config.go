@@ -32,10 +32,15 @@ type Config struct {
 
 	MuteTimes []MuteTime `yaml:"mute_times"` // parts of the week in which receivers that name them are not told
 
-	Slack     []Slack     `yaml:"slack"`
-	PagerDuty []PagerDuty `yaml:"pagerduty"`
-	Webhook   []Webhook   `yaml:"webhook"`
-	JSONL     []JSONL     `yaml:"jsonl"`
+	Slack        []Slack        `yaml:"slack"`
+	PagerDuty    []PagerDuty    `yaml:"pagerduty"`
+	Webhook      []Webhook      `yaml:"webhook"`
+	Teams        []Teams        `yaml:"teams"`
+	Discord      []Discord      `yaml:"discord"`
+	Alertmanager []Alertmanager `yaml:"alertmanager"`
+	Email        []Email        `yaml:"email"`
+	Syslog       []Syslog       `yaml:"syslog"`
+	JSONL        []JSONL        `yaml:"jsonl"`
 }
 
 // Common is what every receiver has.
@@ -133,6 +138,21 @@ func (c *Config) each(visit func(path string, common *Common, check func(report 
 	for i := range c.Webhook {
 		visit(fmt.Sprintf("webhook[%d]", i), &c.Webhook[i].Common, c.Webhook[i].validate)
 	}
+	for i := range c.Teams {
+		visit(fmt.Sprintf("teams[%d]", i), &c.Teams[i].Common, c.Teams[i].validate)
+	}
+	for i := range c.Discord {
+		visit(fmt.Sprintf("discord[%d]", i), &c.Discord[i].Common, c.Discord[i].validate)
+	}
+	for i := range c.Alertmanager {
+		visit(fmt.Sprintf("alertmanager[%d]", i), &c.Alertmanager[i].Common, c.Alertmanager[i].validate)
+	}
+	for i := range c.Email {
+		visit(fmt.Sprintf("email[%d]", i), &c.Email[i].Common, c.Email[i].validate)
+	}
+	for i := range c.Syslog {
+		visit(fmt.Sprintf("syslog[%d]", i), &c.Syslog[i].Common, c.Syslog[i].validate)
+	}
 	for i := range c.JSONL {
 		visit(fmt.Sprintf("jsonl[%d]", i), &c.JSONL[i].Common, c.JSONL[i].validate)
 	}
@@ -174,6 +194,31 @@ func (c Config) Receivers() ([]*Receiver, error) {
 	}
 	for _, s := range c.Webhook {
 		if err := add("webhook", s.Common, s.build); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range c.Teams {
+		if err := add("teams", s.Common, s.build); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range c.Discord {
+		if err := add("discord", s.Common, s.build); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range c.Alertmanager {
+		if err := add("alertmanager", s.Common, s.build); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range c.Email {
+		if err := add("email", s.Common, s.build); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range c.Syslog {
+		if err := add("syslog", s.Common, s.build); err != nil {
 			return nil, err
 		}
 	}

@@ -32,8 +32,10 @@ type worker struct {
 	gone   string    // why the receiver was disabled; until the next start
 	mu     sync.Mutex
 
-	sent, retried, repeats, buried *metrics.Counter
-	latency                        *metrics.Histogram
+	resendAt time.Time // see resender
+
+	sent, retried, repeats, buried, unresent *metrics.Counter
+	latency                                  *metrics.Histogram
 }
 
 const (
@@ -65,11 +67,12 @@ func newDelivery(c Config, store *Store, silenced func(*Incident) (Time, bool), 
 		name := func(what string) string { return fmt.Sprintf("wharfwatch_alerts_%s{receiver=%q}", what, r.Name) }
 		d.receivers = append(d.receivers, &worker{
 			Receiver: r, d: d, client: newClient(r.timeout, r.linkLocal, dial), bucket: buckets[r.endpoint],
-			sent:    set.GetOrCreateCounter(name("deliveries_sent_total")),
-			retried: set.GetOrCreateCounter(name("deliveries_retried_total")),
-			repeats: set.GetOrCreateCounter(name("deliveries_ambiguous_total")),
-			buried:  set.GetOrCreateCounter(name("deliveries_dead_total")),
-			latency: set.GetOrCreateHistogram(name("delivery_seconds")),
+			sent:     set.GetOrCreateCounter(name("deliveries_sent_total")),
+			retried:  set.GetOrCreateCounter(name("deliveries_retried_total")),
+			repeats:  set.GetOrCreateCounter(name("deliveries_ambiguous_total")),
+			buried:   set.GetOrCreateCounter(name("deliveries_dead_total")),
+			unresent: set.GetOrCreateCounter(name("resends_failed_total")),
+			latency:  set.GetOrCreateHistogram(name("delivery_seconds")),
 		})
 		for _, state := range []string{queued, dead} {
 			set.GetOrCreateGauge(fmt.Sprintf("wharfwatch_alerts_outbox{receiver=%q,state=%q}", r.Name, state), func() float64 {
@@ -144,7 +147,9 @@ func (d *Delivery) prune(ctx context.Context) {
 func (w *worker) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		changed := w.d.store.signal.wait() // before looking: no change is missed
+		round := w.resend(ctx, time.Now())
 		wait, err := w.step(ctx)
+		wait = min(wait, round)
 		if err != nil && ctx.Err() == nil {
 			w.d.log.Error("outbox", "receiver", w.Name, "error", err)
 			wait, changed = storeRetry, nil
@@ -221,6 +226,9 @@ func (w *worker) settle(ctx context.Context, c *claimed, out Outcome) {
 	switch out.Verdict {
 	case OK:
 		state = delivered
+		if out.After > 0 {
+			w.bucket.close(now.Add(out.After))
+		}
 	case Retry:
 		limited := out.Limit > 0 && c.limited+1 >= out.Limit
 		if limited || w.policy.over(now.Sub(c.created.Std()), c.attempts, c.Incident.Severity) {

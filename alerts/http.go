@@ -141,6 +141,29 @@ func checkURL(s string, linkLocal bool) error {
 	return nil
 }
 
+// checkWebhookURL reports an address that is missing, there twice or wrong.
+func checkWebhookURL(report func(key, message string), key, value, file string) {
+	oneOf(report, key, value, file)
+	if value == "" {
+		return
+	}
+	if err := checkURL(value, true); err != nil {
+		report(key, err.Error())
+	}
+}
+
+// secretURL reads an address from the configuration or its file, and checks it.
+func secretURL(key, value, file string, linkLocal bool) (string, error) {
+	addr, err := secret(value, file)
+	if err != nil {
+		return "", err
+	}
+	if err := checkURL(addr, linkLocal); err != nil {
+		return "", fmt.Errorf("%s: %w", key, err)
+	}
+	return addr, nil
+}
+
 // classify is what all vendors have in common.
 func classify(status int, h http.Header, err error, now time.Time) Outcome {
 	reason := fmt.Sprintf("%d %s", status, http.StatusText(status))

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wneessen/go-mail"
+
 	"github.com/wharfwatch/wharfwatch/baseline"
 	"github.com/wharfwatch/wharfwatch/enrich"
 )
@@ -31,7 +33,8 @@ type Request struct {
 	Header http.Header
 	Body   []byte
 
-	secrets []string // what must not be shown
+	secrets []string  // what must not be shown
+	mail    *mail.Msg // what Body shows, for e-mail
 }
 
 // Redacted is the request as people may see it: the address cut down to scheme and host, secrets blotted out.
@@ -74,7 +77,7 @@ func (j Judgement) String() string { return judgementText[min(int(j), len(judgem
 // Receiver is one configured receiver.
 type Receiver struct {
 	Name        string
-	Kind        string // slack, pagerduty, webhook, jsonl
+	Kind        string // slack, pagerduty, webhook, teams, discord, alertmanager, email, syslog, jsonl
 	MinSeverity baseline.Severity
 	Workloads   []string // as configured, see Common
 	Labels      []string
@@ -142,7 +145,7 @@ func Test(ctx context.Context, r *Receiver) Outcome {
 		m.Plain = true
 		out, _ = r.attempt(ctx, client, m)
 	}
-	if out.Verdict == OK && r.Kind == "pagerduty" {
+	if out.Verdict == OK && (r.Kind == "pagerduty" || r.Kind == "alertmanager") {
 		m.Transition, m.Reason = Resolve, "test ended"
 		out, _ = r.attempt(ctx, client, m)
 	}

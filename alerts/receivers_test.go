@@ -70,6 +70,13 @@ func receivers(t *testing.T, c Config) []*Receiver {
 func everyReceiver(t *testing.T) []*Receiver {
 	c := allReceivers()
 	c.JSONL = []JSONL{{Common: Common{Name: "file"}, Path: filepath.Join(t.TempDir(), "out.jsonl")}}
+	c.Teams = []Teams{{Common: Common{Name: "teams"}, WebhookURL: "http://vendor/teams"}}
+	c.Discord = []Discord{{Common: Common{Name: "discord"}, WebhookURL: "http://vendor/discord?thread_id=7"}}
+	c.Alertmanager = []Alertmanager{{Common: Common{Name: "am"}, URL: "http://vendor/am/"}}
+	c.Email = []Email{{Common: Common{Name: "mail"}, Server: "mail.example.com:587", From: "Wharfwatch <wharfwatch@example.com>", To: []string{"soc@example.com"}}}
+	for _, form := range []string{"cef", "ecs", "ocsf"} {
+		c.Syslog = append(c.Syslog, Syslog{Common: Common{Name: form}, Address: "udp://192.0.2.1:514", Format: form, Hostname: "sensor"})
+	}
 	return receivers(t, c)
 }
 
@@ -89,10 +96,19 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got bytes.Buffer
-			if err := json.Indent(&got, req.Body, "", "  "); err != nil {
-				t.Fatal(err)
-			}
 			name := filepath.Join("testdata", fmt.Sprintf("%s-%s.json", r.Kind, tr))
+			switch r.Kind {
+			case "email":
+				name = filepath.Join("testdata", fmt.Sprintf("%s-%s.eml", r.Kind, tr))
+				got.Write(req.Body)
+			case "syslog":
+				name = filepath.Join("testdata", fmt.Sprintf("%s-%s-%s.txt", r.Kind, r.Name, tr))
+				got.Write(append(req.Body, '\n'))
+			default:
+				if err := json.Indent(&got, req.Body, "", "  "); err != nil {
+					t.Fatal(err)
+				}
+			}
 			if *update {
 				if err := os.WriteFile(name, got.Bytes(), 0o644); err != nil {
 					t.Fatal(err)
@@ -120,10 +136,20 @@ func TestHostileNames(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if !json.Valid(req.Body) || !utf8.Valid(req.Body) {
+					if r.Kind != "email" && r.Kind != "syslog" && !json.Valid(req.Body) || !utf8.Valid(req.Body) {
 						t.Errorf("%s: no JSON", r.Kind)
 					}
 					switch r.Kind {
+					case "discord":
+						checkDiscord(t, req.Body)
+					case "teams":
+						checkTeams(t, req.Body)
+					case "alertmanager":
+						checkAlertmanager(t, req.Body)
+					case "email":
+						checkEmail(t, req.Body)
+					case "syslog":
+						checkSyslog(t, r.Name, req.Body)
 					case "slack":
 						checkSlack(t, req.Body)
 					case "pagerduty":

@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/wharfwatch/wharfwatch/baseline"
 )
 
 // Slack posts to an incoming webhook, https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks.
@@ -32,21 +30,13 @@ const (
 )
 
 func (s *Slack) validate(report func(key, message string)) {
-	oneOf(report, "webhook_url", s.WebhookURL, s.WebhookURLFile)
-	if s.WebhookURL != "" {
-		if err := checkURL(s.WebhookURL, true); err != nil {
-			report("webhook_url", err.Error())
-		}
-	}
+	checkWebhookURL(report, "webhook_url", s.WebhookURL, s.WebhookURLFile)
 }
 
 func (s Slack) build(r *Receiver) error {
-	addr, err := secret(s.WebhookURL, s.WebhookURLFile)
+	addr, err := secretURL("webhook_url", s.WebhookURL, s.WebhookURLFile, r.linkLocal)
 	if err != nil {
 		return err
-	}
-	if err := checkURL(addr, r.linkLocal); err != nil {
-		return fmt.Errorf("webhook_url: %w", err)
 	}
 	// One message a second, short bursts: https://docs.slack.dev/apis/web-api/rate-limits
 	r.notifier, r.endpoint, r.rate, r.burst, r.policy, r.secrets = &slack{url: addr}, addr, 1, 3, chat, secretsOf(addr)
@@ -104,37 +94,13 @@ var slackPlain = strings.NewReplacer("<", "‹", ">", "›")
 
 var slackEscape = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;")
 
-// mrkdwn escapes and cuts: the cut comes first, in a way that leaves room for what escaping adds, so that no entity is cut in two.
-func mrkdwn(s string, n int) string {
-	s = clean(s)
-	for room := n; ; room = room * 3 / 4 {
-		if out := slackEscape.Replace(cut(s, room)); len([]rune(out)) <= n {
-			return out
-		}
-	}
-}
-
-var severitySign = map[baseline.Severity]string{
-	baseline.Critical: "‼️", baseline.High: "🔴", baseline.Medium: "🟠", baseline.Low: "🟡", baseline.Info: "ℹ️",
-}
+// mrkdwn escapes and cuts.
+func mrkdwn(s string, n int) string { return escaped(s, n, slackEscape) }
 
 // Render makes the message.
 func (s *slack) Render(m Message) (Request, error) {
 	in := &m.Incident
-	name := in.Container.Name
-	if name == "" {
-		name = in.Workload
-	}
-	head := fmt.Sprintf("%s %s: %s", severitySign[in.Severity], in.Severity, name)
-	switch m.Transition {
-	case Update:
-		head += " (update)"
-	case Resolve:
-		head = fmt.Sprintf("✅ closed: %s", name)
-	}
-	if m.Repeat {
-		head = "(repeat) " + head
-	}
+	head := headline(&m)
 	summary := mrkdwn(in.Summary, slackSection)
 	msg := slackMessage{Text: mrkdwn(head+": "+in.Summary, slackText)}
 	add := func(b any) { msg.Blocks = append(msg.Blocks, b) }
@@ -165,19 +131,8 @@ func (s *slack) Render(m Message) (Request, error) {
 
 func slackFields(in *Incident) []slackString {
 	var out []slackString
-	for _, f := range [][2]string{
-		{"Workload", in.Workload},
-		{"Container", in.Container.Name},
-		{"Image", in.Container.Image},
-		{"Attribution", in.Attribution.String()},
-		{"Confidence", fmt.Sprintf("%.0f %%", in.Confidence*100)},
-		{"ATT&CK", strings.Join(in.Attack, ", ")},
-		{"First seen", in.FirstSeen.Std().Format(time.DateTime + " UTC")},
-		{"Last seen", in.LastSeen.Std().Format(time.DateTime + " UTC")},
-	} {
-		if f[1] != "" {
-			out = append(out, slackString{"mrkdwn", "*" + escape(f[0]) + "*\n" + mrkdwn(f[1], slackField-40)})
-		}
+	for _, f := range about(in) {
+		out = append(out, slackString{"mrkdwn", "*" + escape(f[0]) + "*\n" + mrkdwn(f[1], slackField-40)})
 	}
 	return out
 }

@@ -31,6 +31,21 @@ func (c *Config) targets() []target {
 	for i := range c.Webhook {
 		add(&c.Webhook[i].Common, target{acks: true})
 	}
+	for i := range c.Teams {
+		add(&c.Teams[i].Common, target{})
+	}
+	for i := range c.Discord {
+		add(&c.Discord[i].Common, target{})
+	}
+	for i := range c.Alertmanager {
+		add(&c.Alertmanager[i].Common, target{})
+	}
+	for i := range c.Email {
+		add(&c.Email[i].Common, target{})
+	}
+	for i := range c.Syslog {
+		add(&c.Syslog[i].Common, target{acks: true, immediate: true})
+	}
 	for i := range c.JSONL {
 		add(&c.JSONL[i].Common, target{acks: true, immediate: true})
 	}

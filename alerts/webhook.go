@@ -42,7 +42,12 @@ func (w *Webhook) validate(report func(key, message string)) {
 	if _, err := signingKey(w.Secret); w.Secret != "" && err != nil {
 		report("secret", err.Error())
 	}
-	for i, h := range w.Headers {
+	checkHeaders(report, w.Headers)
+}
+
+// checkHeaders reports headers that may not be set.
+func checkHeaders(report func(key, message string), headers []Header) {
+	for i, h := range headers {
 		if n := http.CanonicalHeaderKey(h.Name); h.Name == "" || strings.HasPrefix(n, "Webhook-") || strings.ContainsAny(h.Name, "\r\n: ") {
 			report(fmt.Sprintf("headers[%d].name", i), "is no name of a header that may be set")
 		}

@@ -49,7 +49,7 @@ type Detection struct {
 // Receiver is one receiver without its secrets.
 type Receiver struct {
 	Name        string `json:"name"`
-	Kind        string `json:"kind"` // slack, pagerduty, webhook, jsonl
+	Kind        string `json:"kind"` // slack, pagerduty, webhook, teams, discord, alertmanager, email, syslog, jsonl
 	MinSeverity string `json:"min_severity"`
 
 	Workloads  []string `json:"workloads,omitempty"` // patterns; none: all

@@ -6,6 +6,7 @@ export PATH=$PATH:/usr/sbin:/sbin
 declare -A package=( # command → Debian package
 	[gcc]=gcc [readelf]=binutils [git]=git [nsenter]=util-linux
 	[dockerd]=docker.io [docker]=docker.io [iptables]=iptables [ip]=iproute2 [tcpdump]=tcpdump [softflowd]=softflowd
+	[prometheus-alertmanager]=prometheus-alertmanager
 	[pmacctd]=pmacct [ovs-vswitchd]=openvswitch-switch [tshark]=tshark [ethtool]=ethtool [sysctl]=procps
 )
 case ${1:-} in

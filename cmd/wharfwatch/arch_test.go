@@ -52,6 +52,7 @@ var fences = []struct {
 	{"github.com/goccy/go-yaml", []string{"configs"}, "one reader of configuration"},
 	{"github.com/spf13/", []string{"cmd/wharfwatch"}, "flags are the command's"},
 	{"modernc.org/", []string{"state"}, "one door to the disk"},
+	{"github.com/wneessen/", []string{"alerts"}, "mail is a way of telling"},
 	{"net/http", []string{"alerts", "console", "cmd/wharfwatch"}, "one outgoing door, one listener, one client of it"},
 	{module + "/rig", nil, "the rig is for tests"},
 	{module + "/eval", nil, "the evaluation is for tests"},

@@ -23,6 +23,11 @@ alerts:
   pagerduty: [{name: pager, url: 'http://127.0.0.1:9/canary', routing_key: canary00000000000000000000000000}]
   webhook:
     - {name: hook, url: 'http://ann:canary@127.0.0.1:9/canary?token=canary', headers: [{name: Authorization, value: Bearer canary}]}
+  teams: [{name: teams, webhook_url: 'http://127.0.0.1:9/canary'}]
+  discord: [{name: discord, webhook_url: 'http://127.0.0.1:9/canary'}]
+  alertmanager: [{name: am, url: 'http://ann:canary@127.0.0.1:9', headers: [{name: Authorization, value: Bearer canary}]}]
+  email: [{name: mail, server: '127.0.0.1:9', tls: none, username: ann, password: canary, from: a@example.com, to: [b@example.com]}]
+  syslog: [{name: siem, address: 'tcp://127.0.0.1:9'}]
 `,
 		wrong: `
 alerts:
@@ -55,7 +60,7 @@ tokne: canary
 	say(0, "config", "show", "-c", config)
 	say(0, "config", "show", "-c", config, "-o", "json")
 	say(0, "notify", "receivers", "-c", config)
-	for _, name := range []string{"team", "pager", "hook"} {
+	for _, name := range []string{"team", "pager", "hook", "teams", "discord", "am", "mail", "siem"} {
 		say(0, "notify", "preview", name, "-c", config)
 		say(1, "notify", "test", name, "-c", config)
 	}

@@ -30,7 +30,7 @@ func newNotifyReceivers(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return print(out, list, "no receivers are configured: nobody is told (alerts.slack, alerts.pagerduty, alerts.webhook, alerts.jsonl)",
+			return print(out, list, "no receivers are configured: nobody is told (alerts.slack and others, see wharfwatch.yaml)",
 				[]string{"RECEIVER", "KIND", "FROM SEVERITY", "OF", "NOT TOLD"}, func(r console.Receiver) []string {
 					return []string{r.Name, r.Kind, r.MinSeverity, routeOf(r), quietOf(r)}
 				})
