@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -38,8 +39,11 @@ func (s *scene) openVSwitch() *vswitch {
 	v.daemon = s.start("ovs-vswitchd", v.with(s.HostExec(s.t.Context(), "ovs-vswitchd", v.database, "--no-chdir", "--disable-system", "--unixctl="+filepath.Join(dir, "ctl"))))
 
 	host := func(args ...string) { s.t.Helper(); v.run(s.HostExec(s.t.Context(), args...)) }
-	for _, device := range []struct{ ns, name string }{{s.HostNS, s.Uplink}, {s.RouterNS, s.RouterLink}} {
-		v.run(s.HostExec(s.t.Context(), "nsenter", "--net=/run/netns/"+device.ns, "ethtool", "-K", device.name, "tx", "off", "tso", "off", "gso", "off", "gro", "off"))
+	for _, device := range []struct {
+		in   func(context.Context, ...string) *exec.Cmd
+		name string
+	}{{s.HostExec, s.Uplink}, {s.RouterExec, s.RouterLink}} {
+		v.run(device.in(s.t.Context(), "ethtool", "-K", device.name, "tx", "off", "tso", "off", "gso", "off", "gro", "off"))
 	}
 	host("ip", "addr", "flush", "dev", s.Uplink)
 	host("sysctl", "-qw", "net.ipv6.conf."+s.Uplink+".disable_ipv6=1")

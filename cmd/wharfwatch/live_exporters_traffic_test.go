@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,8 +30,31 @@ func (s *scene) own(k tuple) bool {
 	if k.dport == readyPort || k.dport == endPort || k.proto == 58 && k.dport>>8 != 128 && k.dport>>8 != 129 {
 		return false
 	}
-	mine := func(a netip.Addr) bool { return a == s.HostAddr || a == s.RouterAddr || a == s.six(1) || a == s.six(2) }
+	mine := func(a netip.Addr) bool {
+		return a == s.HostAddr || a == s.RouterAddr || a == s.six(1) || a == s.six(2) || s.isPieces(a)
+	}
 	return mine(k.src) && mine(k.dst)
+}
+
+// pieces are more addresses of the router, for traffic in fragments.
+func (s *scene) pieces() []netip.Addr { return []netip.Addr{s.HostAddr.Next(), s.six(3)} }
+
+func (s *scene) isPieces(a netip.Addr) bool { return slices.Contains(s.pieces(), a) }
+
+// fold makes one tuple of all that goes from an address to one of pieces: exporters agree how many fragments there were, not on whether all
+// of them have the ports, which stand in the first alone.
+func (s *scene) fold(t totals) totals {
+	out := totals{}
+	for k, n := range t {
+		if s.isPieces(k.dst) {
+			k.sport, k.dport, k.proto = 0, 0, 17
+		}
+		if out[k] == nil {
+			out[k] = &sums{}
+		}
+		*out[k] = sums{out[k].packets + n.packets, out[k].bytes + n.bytes, out[k].squares + n.squares}
+	}
+	return out
 }
 
 // traffic makes a mixture of TCP, UDP and ICMP in IPv4 and IPv6, for some 20 seconds. It returns the tuples of which it knows every packet.
@@ -40,7 +64,7 @@ func (s *scene) traffic() totals {
 		mu    sync.Mutex
 		known = totals{}
 	)
-	for _, a := range []struct{ host, router netip.Addr }{{s.HostAddr, s.RouterAddr}, {s.six(2), s.six(1)}} {
+	for i, a := range []struct{ host, router netip.Addr }{{s.HostAddr, s.RouterAddr}, {s.six(2), s.six(1)}} {
 		header := uint64(20)
 		if a.router.Is6() {
 			header = 40
@@ -66,6 +90,7 @@ func (s *scene) traffic() totals {
 				}
 				return nil
 			},
+			func() error { return s.datagrams(s.pieces()[i], dumpPort, 500, 3000, &mu, totals{}, header) }, // three fragments each
 			func() error { return s.ping(a.host, a.router, 40, 200, &mu, known, header) },
 		} {
 			all.Go(func() {
@@ -93,6 +118,20 @@ func pace(n, perSecond int, f func() error) error {
 		}
 	}
 	return nil
+}
+
+// serveAll answers on the addresses of the router.
+func (s *scene) serveAll() {
+	s.t.Helper()
+	for i, bits := range []int{24, 64} {
+		a := s.pieces()[i]
+		if out, err := s.RouterExec(s.t.Context(), "ip", "addr", "add", netip.PrefixFrom(a, bits).String(), "dev", s.RouterLink, "nodad").CombinedOutput(); err != nil {
+			s.t.Fatalf("%v: %s", err, out)
+		}
+		s.serve(a)
+	}
+	s.serve(s.RouterAddr)
+	s.serve(s.six(1))
 }
 
 // serve answers on the router: a TCP server that is asked for as many bytes as it shall send back, an echo, and a port that takes all.

@@ -47,7 +47,7 @@ func (t totals) has(port uint16) bool {
 // readTruth sums up what tcpdump wrote, by tshark's dissectors and without a line of the parser under test.
 func readTruth(t *testing.T, file string) totals {
 	t.Helper()
-	args := []string{"-n", "-r", file, "-o", "ip.defragment:FALSE", "-o", "tcp.desegment_tcp_streams:FALSE", "-T", "fields", "-E", "occurrence=f"}
+	args := []string{"-n", "-r", file, "-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE", "-o", "tcp.desegment_tcp_streams:FALSE", "-T", "fields", "-E", "occurrence=f"}
 	for _, f := range []string{
 		"ip.src", "ip.dst", "ip.proto", "ip.len", "ipv6.src", "ipv6.dst", "ipv6.nxt", "ipv6.plen",
 		"tcp.srcport", "tcp.dstport", "udp.srcport", "udp.dstport", "icmp.type", "icmp.code", "icmpv6.type", "icmpv6.code",
