@@ -44,6 +44,10 @@ bench: ## Go benchmarks of each stage (COUNT=3 times each, BENCH=Decode: these)
 eval: ## what the detectors find and invent, at full size: docs/evaluation.md and results.json (RUN=Beacon: one part)
 	@scripts/eval.sh
 
+.PHONY: bench-peers
+bench-peers: ## what a flow and a packet cost beside goflow2, nfdump, pmacct and softflowd (needs the rig: WHARFWATCH_BENCH)
+	@scripts/peers.sh
+
 .PHONY: soak
 soak: ## kill -9 at 200 random moments on a live feed (KILLS=20: as often) and say what was lost
 	WHARFWATCH_KILLS=$(or $(KILLS),200) go test -count=1 -timeout 60m -run 'TestKill' -v ./cmd/wharfwatch
