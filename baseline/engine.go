@@ -30,6 +30,7 @@ type Config struct {
 	LongConnection LongConnection `yaml:"long_connection"`
 	DNSBypass      DNSBypass      `yaml:"dns_bypass"`
 	DGA            DGA            `yaml:"dga"`
+	Intel          Intel          `yaml:"intel"`
 	Miner          Miner          `yaml:"miner"`
 	TunnelTool     TunnelTool     `yaml:"tunnel_tool"`
 	ExposedAPI     ExposedAPI     `yaml:"exposed_api"`
@@ -53,6 +54,7 @@ func Default() Config {
 		LongConnection: defaultLongConnection(),
 		DNSBypass:      defaultDNSBypass(),
 		DGA:            defaultDGA(),
+		Intel:          defaultIntel(),
 		Miner:          defaultMiner(),
 		TunnelTool:     defaultTunnelTool(),
 		ExposedAPI:     defaultExposedAPI(),
@@ -74,6 +76,7 @@ func (c Config) Validate(report func(path, message string)) {
 	c.LongConnection.validate("long_connection", report)
 	c.DNSBypass.validate("dns_bypass", report)
 	c.DGA.validate("dga", report)
+	c.Intel.validate("intel", report)
 	c.Miner.validate("miner", report)
 	c.TunnelTool.validate("tunnel_tool", report)
 	c.ExposedAPI.validate("exposed_api", report)
@@ -94,6 +97,7 @@ func (c Config) detectors(env *env) []registered {
 		{"long-connection", c.LongConnection.Mode, func() Detector { return newLongConnection(c.LongConnection, env) }},
 		{"dns-bypass", c.DNSBypass.Mode, func() Detector { return newDNSBypass(c.DNSBypass, env) }},
 		{"dga", c.DGA.Mode, func() Detector { return newDGA(c.DGA, env) }},
+		{"intel", c.Intel.Mode, func() Detector { return newIntel(c.Intel, env) }},
 		{"miner", c.Miner.Mode, func() Detector { return newMiner(c.Miner, env) }},
 		{"tunnel-tool", c.TunnelTool.Mode, func() Detector { return newTunnelTool(c.TunnelTool, env) }},
 		{"exposed-api", c.ExposedAPI.Mode, func() Detector { return newExposedAPI(c.ExposedAPI, env) }},
@@ -132,10 +136,11 @@ type env struct {
 	quiet  bool  // findings go nowhere: `replay --learn`
 	// w is the workload of the Flow, Name or Event in hand; nil for an Event without a container. It may be kept, and it carries
 	// a small dense index, so that a detector finds its own state for it without a map.
-	w        *workload
-	learning *learning
-	site     []flow.Prefix // the operator's own networks, beacon.site_networks
-	circles  *circles
+	w          *workload
+	learning   *learning
+	site       []flow.Prefix // the operator's own networks, beacon.site_networks
+	indicators *Indicators   // nil: none
+	circles    *circles
 }
 
 // Engine runs the detectors. It is an enrich.Sink. All methods belong to one goroutine.

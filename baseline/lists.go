@@ -68,16 +68,16 @@ func parseEndpoints(text string) (endpoints, error) {
 func (e *endpoints) whose(name string) (whom, domain string) { return nearest(e.domains, name) }
 
 // nearest looks a name up, then the domains above it.
-func nearest(domains map[string]string, name string) (value, domain string) {
+func nearest[V any](domains map[string]V, name string) (value V, domain string) {
 	for domain = name; domain != ""; {
 		if v, ok := domains[domain]; ok {
 			return v, domain
 		}
 		dot := strings.IndexByte(domain, '.')
 		if dot < 0 {
-			return "", ""
+			return value, ""
 		}
 		domain = domain[dot+1:]
 	}
-	return "", ""
+	return value, ""
 }

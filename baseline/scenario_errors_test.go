@@ -32,6 +32,7 @@ func TestScenarioErrors(t *testing.T) {
 	f(head+"-- events --\n1s exec app ls\n", `x.txtar:5: unknown container "app"`)
 	f(head+"-- events --\n1s exec web\n", `x.txtar:5: unknown event "exec web"`)
 	f(head+"-- events --\n1s died web 999\n", `x.txtar:5: exit code "999"`)
+	f(head+"-- indicators --\ncom\n", `x.txtar:5: "com" is neither`)
 	f(head+"-- names --\n1s web example.com\n", "x.txtar:5: a name is")
 	f(head+"-- names --\n1s web a.example 10.0.0\n", `x.txtar:5: "10.0.0" is neither an address nor an option`)
 	f(head+"-- names --\n1s web a.example type X\n", `x.txtar:5: type: unknown question type "X"`)

@@ -20,6 +20,7 @@ import (
 type scenario struct {
 	archive    *txtar.Archive
 	config     Config
+	indicators Indicators
 	containers []*member
 	byName     map[string]*member
 	show       []string // evidence keys that want lists
@@ -57,6 +58,12 @@ func parseScenario(file string, data []byte) (*scenario, error) {
 		switch parse := sections[f.Name]; {
 		case f.Name == "want":
 			s.want, wanted = string(f.Data), true
+		case f.Name == "indicators":
+			for i, text := range strings.Split(string(f.Data), "\n") {
+				if err := s.indicators.ParseLine("indicators", text); err != nil {
+					return nil, fmt.Errorf("%s:%d: %w", file, line+i, err)
+				}
+			}
 		case f.Name == "show":
 			s.show = strings.Fields(string(f.Data))
 		case f.Name == "config.yaml":
@@ -64,7 +71,7 @@ func parseScenario(file string, data []byte) (*scenario, error) {
 				return nil, fmt.Errorf("%s:%d: %w", file, line, err)
 			}
 		case parse == nil:
-			return nil, fmt.Errorf("%s:%d: unknown section %q, known are config.yaml, show, want, %s", file, line-1, f.Name, names(sections))
+			return nil, fmt.Errorf("%s:%d: unknown section %q, known are config.yaml, indicators, show, want, %s", file, line-1, f.Name, names(sections))
 		default:
 			for i, text := range strings.Split(string(f.Data), "\n") {
 				if words := fields(text); len(words) > 0 {

@@ -75,6 +75,7 @@ func (s *scenario) play() string {
 	g := &stage{s: s, now: epoch - sec, alive: map[string]bool{}}
 	g.table = enrich.NewTable(enrich.Default(), metrics.NewSet())
 	g.engine = New(s.config, metrics.NewSet(), g.told)
+	g.engine.SetIndicators(&s.indicators)
 	end := epoch
 	for _, step := range s.steps {
 		g.advance(step.at)
@@ -147,6 +148,7 @@ func (g *stage) restart(at int64) {
 		return true
 	})
 	g.engine = New(g.s.config, metrics.NewSet(), g.told)
+	g.engine.SetIndicators(&g.s.indicators)
 	for _, r := range rows {
 		if err := g.engine.Restore(r.detector, r.key, r.blob); err != nil {
 			panic(err)

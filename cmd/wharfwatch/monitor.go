@@ -61,6 +61,12 @@ func (m *monitor) assemble(ctx context.Context, g *globals) error {
 	}
 	m.table = enrich.NewTable(c.Enrich, m.set)
 	m.detectors = baseline.New(c.Baseline, m.set, m.tell)
+	m.indicatorsAt = changedAt(c.Baseline.Intel.Files)
+	indicators, err := readIndicators(c.Baseline.Intel.Files, m.log)
+	if err != nil {
+		return err
+	}
+	m.detectors.SetIndicators(indicators)
 	if c.Record != "" {
 		w, err := flow.NewStreamWriter(c.Record, recordLimit, m.set, m.log)
 		if err != nil {

@@ -81,9 +81,10 @@ type replay struct {
 	pending bool   // the last file ended, and event time has not yet run on behind it
 	began   bool   // the file in hand has shown its first records
 
-	known   int64         // event time up to which the baselines at the start knew; 0 they knew nothing
-	resumed bool          // the gap behind known has been told
-	lesson  *lesson       // nil: nothing is learned
+	known   int64   // event time up to which the baselines at the start knew; 0 they knew nothing
+	resumed bool    // the gap behind known has been told
+	lesson  *lesson // nil: nothing is learned
+	bad     *baseline.Indicators
 	start   *alerts.Saved // what a recorded monitor knew at its start, while it is read
 }
 
@@ -91,6 +92,10 @@ func newReplay(config *configs.Config, f *replayFlags, g *globals) (*replay, err
 	r := &replay{config: config, flags: f, g: g, pool: flow.NewPool(4), clock: flow.NewClock(0), worst: -1}
 	r.clock.SetLimit(config.Flow.ActiveTimeout() + config.Flow.Slack())
 	r.out = newPrinter(g.stdout, f)
+	var err error
+	if r.bad, err = readIndicators(config.Baseline.Intel.Files, g.logger(config.Log)); err != nil {
+		return nil, err
+	}
 	r.begin()
 	if err := r.remember(nil); err != nil {
 		return nil, err
@@ -147,6 +152,7 @@ func (r *replay) begin() {
 	r.set, r.now = metrics.NewSet(), 0
 	r.table = enrich.NewTable(r.config.Enrich, r.set)
 	r.detectors = baseline.New(r.config.Baseline, r.set, r.found)
+	r.detectors.SetIndicators(r.bad)
 }
 
 // remember makes the incidents go on from saved; nil is nothing. Their wall clock is event time, so that the time of the replay does not

@@ -62,6 +62,8 @@ type monitor struct {
 	saver    *saver
 	ahead    bool // event time is ahead of the clock, and that was said
 
+	indicatorsAt string // of which time the lists of indicators are
+
 	turn  chan struct{} // who puts something in has the engine, until he takes it out; the others wait in line
 	ended chan struct{} // closed when nobody gets a turn any more
 }
@@ -94,6 +96,7 @@ func (m *monitor) run(ctx context.Context) error {
 	rest.Go(func() { m.serve(outputs, "delivery", m.delivery.Run) })
 	rest.Go(func() { m.serve(outputs, "console", m.console.Run) })
 	rest.Go(m.saver.run)
+	rest.Go(func() { m.followIndicators(outputs) })
 	silent := make(chan struct{})
 	go func() { <-ctx.Done(); inputs.Wait(); close(silent) }()
 
