@@ -2,6 +2,7 @@ package baseline
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -196,13 +197,15 @@ func (b *beacon) consider(s *series) {
 	}
 }
 
-// nextDue is the count at which a series is judged after count: 8, 12, 16 and then every 16.
+// nextDue is the count at which a series is judged after count: 8, 12, 16, 24, 32 and then every 16.
 func nextDue(count uint32) uint32 {
 	switch {
 	case count < 8:
 		return 8
 	case count < 12:
 		return 12
+	case count < 32:
+		return (count/8 + 1) * 8
 	}
 	return (count/16 + 1) * 16
 }
@@ -237,9 +240,9 @@ func (b *beacon) Tick(now int64) {
 		}
 		s.due = nextDue(s.count)
 		b.touch(s.set)
-		r := s.fit(b.gaps, b.c.MinLLR, &b.work)
+		r := s.fit(b.gaps, b.threshold(s, math.MaxInt64), &b.work)
 		b.fits.Inc()
-		if b.periodic(&r) {
+		if b.periodic(s, &r) {
 			b.tell(s, &r, now)
 		}
 	}

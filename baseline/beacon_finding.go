@@ -117,10 +117,6 @@ func spoken(d time.Duration) string {
 // evidence is the numbers behind the sentence, rounded to what they are worth.
 func (b *beacon) evidence(s *series, r *rhythm, v *verdict) map[string]any {
 	span := float64(r.last-r.first) / 1e9
-	threshold := b.c.MinLLR
-	if span < shortSpan {
-		threshold = b.c.MinLLRShort
-	}
 	recent := r.intervals[max(0, len(r.intervals)-shownIntervals):]
 	intervals := make([]float64, len(recent))
 	for i, d := range recent {
@@ -134,7 +130,7 @@ func (b *beacon) evidence(s *series, r *rhythm, v *verdict) map[string]any {
 		"beats":                   r.Beats,
 		"span_seconds":            rounded(span, 3),
 		"llr":                     rounded(r.LLR, 1),
-		"threshold_llr":           threshold,
+		"threshold_llr":           rounded(b.threshold(s, r.last-r.first), 1),
 		"gap_seconds":             r.Gap,
 		"destinations_prevalence": []int{v.callers, v.active},
 		"new_destination":         v.fresh,

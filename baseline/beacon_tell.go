@@ -5,12 +5,19 @@ import (
 )
 
 // periodic reports whether the timing is evidence.
-func (b *beacon) periodic(r *rhythm) bool {
-	span := float64(r.last-r.first) / 1e9
-	if len(r.intervals) < minFit || r.LLR < b.c.MinLLR || span < minPeriods*r.Period {
-		return false
+func (b *beacon) periodic(s *series, r *rhythm) bool {
+	span := r.last - r.first
+	return len(r.intervals) >= minFit && r.LLR >= b.threshold(s, span) && float64(span)/1e9 >= minPeriods*r.Period
+}
+
+// threshold is the log likelihood ratio that is asked of a series whose beats span so many ns. A series is judged again and again, each
+// time by its newest beats, and so has as many chances to look periodic as it has filled their ring: each costs what it is worth (Bonferroni).
+func (b *beacon) threshold(s *series, span int64) float64 {
+	least := b.c.MinLLR
+	if span < shortSpan*1e9 {
+		least = b.c.MinLLRShort
 	}
-	return span >= shortSpan || r.LLR >= b.c.MinLLRShort
+	return least + math.Log(max(1, float64(s.count)/maxIntervals))
 }
 
 // near reports whether two estimates of a period agree, given the error of the newer.

@@ -19,7 +19,7 @@ import (
 type watched struct {
 	*beacon
 	work fitting
-	best []float64 // by workload index: the highest likelihood ratio at which a finding was possible; -Inf none
+	best []float64 // by workload index: the highest likelihood ratio, over what was asked, set to the default of 6; -Inf none
 }
 
 func (b *watched) Tick(now int64) {
@@ -36,15 +36,10 @@ func (b *watched) note(s *series) {
 		b.best = append(b.best, math.Inf(-1))
 	}
 	r := s.fit(b.gaps, b.best[s.set.w.index], &b.work) // less than the best so far need not be exact
-	span := float64(r.last-r.first) / 1e9
-	if len(r.intervals) < minFit || span < minPeriods*r.Period {
-		return
+	span := r.last - r.first
+	if len(r.intervals) >= minFit && float64(span)/1e9 >= minPeriods*r.Period {
+		b.best[s.set.w.index] = max(b.best[s.set.w.index], r.LLR-b.threshold(s, span)+b.c.MinLLR)
 	}
-	llr := r.LLR
-	if span < shortSpan {
-		llr -= b.c.MinLLRShort - b.c.MinLLR
-	}
-	b.best[s.set.w.index] = max(b.best[s.set.w.index], llr)
 }
 
 // heard is what the engine made of one key.
