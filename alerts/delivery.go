@@ -2,6 +2,7 @@ package alerts
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -164,7 +165,12 @@ func (w *worker) run(ctx context.Context) {
 func (w *worker) step(ctx context.Context) (wait time.Duration, err error) {
 	now := time.Now()
 	id, m, next, err := w.d.store.due(w.Name, now)
+	var damaged *unreadable
 	switch {
+	case errors.As(err, &damaged):
+		w.buried.Inc()
+		w.d.log.Error("a waiting message is damaged and set aside: see wharfwatch notify failed", "receiver", w.Name, "id", damaged.id, "error", damaged.err)
+		return 0, w.d.store.setAside(ctx, damaged)
 	case err != nil:
 		return 0, err
 	case id == "" && next.IsZero():
@@ -173,7 +179,7 @@ func (w *worker) step(ctx context.Context) (wait time.Duration, err error) {
 		return min(next.Sub(now), idlePoll), nil
 	}
 	if w.disabled() != "" {
-		return 0, w.bury(ctx)
+		return 0, w.bury(ctx, nil)
 	}
 	if m.Transition == Trigger || m.Transition == Update {
 		if until, ok := w.d.silenced(&m.Incident); ok {
@@ -194,7 +200,7 @@ func (w *worker) step(ctx context.Context) (wait time.Duration, err error) {
 	out := w.try(ctx, c.Message)
 	w.settle(ctx, &c, out)
 	if out.Verdict == Disable {
-		return 0, w.bury(ctx)
+		return 0, w.bury(ctx, w.d.goneNotices(w, Wall(time.Now())))
 	}
 	return 0, nil
 }
@@ -292,8 +298,8 @@ func (w *worker) disabled() string {
 }
 
 // bury gives up the queue of a receiver that is gone.
-func (w *worker) bury(ctx context.Context) error {
-	n, err := w.d.store.bury(ctx, w.Name, "receiver disabled: "+w.disabled())
+func (w *worker) bury(ctx context.Context, notices []Row) error {
+	n, err := w.d.store.bury(ctx, w.Name, "receiver disabled: "+w.disabled(), notices)
 	w.buried.Add(int(n))
 	return err
 }

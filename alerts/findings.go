@@ -10,10 +10,15 @@ import (
 )
 
 // Finding takes one finding. It returns when the finding is durable, or after Config.CommitWait, or at once while the journal is known
-// to be in trouble: then the change waits in memory and Healthy says so.
+// to be in trouble: then the change waits in memory and Healthy says so. Between Hold and Release it returns at once.
 func (m *Manager) Finding(f baseline.Finding) {
 	m.mu.Lock()
 	c := m.finding(&f)
+	if m.holding && c != nil && m.queue != nil {
+		m.hold(c)
+		m.mu.Unlock()
+		return
+	}
 	w, _ := m.commit(c)
 	m.mu.Unlock()
 	m.wait(w, m.cfg.CommitWait)

@@ -33,6 +33,8 @@ type Manager struct {
 	silences  []Silence
 	auditSeq  int
 	owed      map[string]*Change // what found no room in the queue, by incident
+	holding   bool               // between Hold and Release
+	held      []*Change          // by then
 	onChange  func(*Incident)    // nil: nobody watches
 
 	told, repeated, duplicate, allowed, quiet, evicted, overflow, unrouted *metrics.Counter
@@ -92,6 +94,7 @@ func (m *Manager) Stop(ctx context.Context) error {
 		return nil
 	}
 	m.mu.Lock()
+	m.flush()
 	m.queue.last()
 	m.payOwed(true)
 	m.mu.Unlock()

@@ -67,18 +67,19 @@ const pending = "receiver = ? AND dedup_key = ? AND state = 'queued' AND attempt
 
 // fold brings a waiting trigger or update up to date instead of adding another message.
 func (s *Store) fold(tx *sql.Tx, r *Row) (bool, error) {
-	var id, body string
-	err := tx.QueryRow("SELECT id, message FROM outbox WHERE "+pending+" AND transition IN ('trigger', 'update') ORDER BY seq DESC LIMIT 1",
-		r.Receiver, r.Key).Scan(&id, &body)
+	var id, transition, body string
+	err := tx.QueryRow("SELECT id, transition, message FROM outbox WHERE "+pending+" AND transition IN ('trigger', 'update') ORDER BY seq DESC LIMIT 1",
+		r.Receiver, r.Key).Scan(&id, &transition, &body)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}
-	var old Message
-	if err == nil {
-		err = json.Unmarshal([]byte(body), &old)
-	}
 	if err != nil {
 		return false, err
+	}
+	var old Message
+	if json.Unmarshal([]byte(body), &old) != nil { // what cannot be read any more is written anew
+		old = r.Message
+		old.ID, old.Transition = id, Transition(transition)
 	}
 	old.Incident = r.Message.Incident
 	if old.Transition == Update && !r.Refresh {
@@ -129,7 +130,28 @@ func (s *Store) due(receiver string, now time.Time) (id string, in *Message, nex
 		return "", nil, next, nil
 	}
 	in = &Message{}
-	return id, in, time.Time{}, json.Unmarshal([]byte(body), in)
+	if err := json.Unmarshal([]byte(body), in); err != nil {
+		return id, nil, time.Time{}, &unreadable{id, err}
+	}
+	return id, in, time.Time{}, nil
+}
+
+// unreadable is a row of the outbox whose message is damaged.
+type unreadable struct {
+	id  string
+	err error
+}
+
+func (u *unreadable) Error() string {
+	return "the message in the state file cannot be read: " + u.err.Error()
+}
+
+// setAside makes a dead letter of a damaged row, so that those behind it go on.
+func (s *Store) setAside(ctx context.Context, u *unreadable) error {
+	return s.db.Write(ctx, func(tx *sql.Tx) error {
+		_, err := tx.Exec("UPDATE outbox SET state = 'dead', reason = ? WHERE id = ? AND state = 'queued'", u.Error(), u.id)
+		return err
+	})
 }
 
 // claimed is a row whose attempt is under way.
@@ -176,15 +198,23 @@ func (s *Store) hold(ctx context.Context, id string, until Time) error {
 	})
 }
 
-// bury gives up everything that waits for a receiver.
-func (s *Store) bury(ctx context.Context, receiver, reason string) (n int64, err error) {
+// bury gives up everything that waits for a receiver, and tells others of it.
+func (s *Store) bury(ctx context.Context, receiver, reason string, others []Row) (n int64, err error) {
 	err = s.db.Write(ctx, func(tx *sql.Tx) error {
 		res, err := tx.Exec("UPDATE outbox SET state = 'dead', reason = ? WHERE receiver = ? AND state = 'queued'", reason, receiver)
 		if err == nil {
 			n, err = res.RowsAffected()
 		}
+		for i := range others {
+			if err == nil {
+				err = s.enqueue(tx, &others[i])
+			}
+		}
 		return err
 	})
+	if err == nil && len(others) > 0 {
+		s.signal.raise()
+	}
 	return n, err
 }
 

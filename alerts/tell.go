@@ -116,20 +116,29 @@ func (m *Manager) commit(c *Change) (*waiting, bool) {
 	if c == nil {
 		return nil, true
 	}
-	m.changed(c)
+	m.flush() // what is held was decided before
+	return m.put([]*Change{c})
+}
+
+// put queues changes as one transaction; what finds no room is owed, each by itself.
+func (m *Manager) put(list []*Change) (*waiting, bool) {
+	all := merged(list)
+	m.changed(all)
 	if m.queue == nil {
-		if err := m.journal.Commit(context.Background(), c); err != nil {
+		if err := m.journal.Commit(context.Background(), all); err != nil {
 			m.log.Error("journal", "error", err)
 		}
 		return nil, true
 	}
 	if len(m.owed) == 0 { // what is owed goes first
-		if w, ok := m.queue.put(c); ok {
+		if w, ok := m.queue.put(all); ok {
 			return w, true
 		}
 	}
-	m.overflow.Inc()
-	m.owe(c)
+	for _, c := range list {
+		m.overflow.Inc()
+		m.owe(c)
+	}
 	return nil, false
 }
 

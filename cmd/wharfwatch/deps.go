@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/wharfwatch/wharfwatch/alerts"
@@ -17,6 +19,15 @@ import (
 // deps is what the console may ask of a running monitor.
 func (m *monitor) deps(store *alerts.Store) (console.Deps, error) {
 	notify, err := notifyDeps(m.config, store, m.incidents.Labels)
+	if list := notify.Receivers; list != nil {
+		notify.Receivers = func() []console.Receiver {
+			out, disabled := list(), m.delivery.Disabled()
+			for i := range out {
+				out[i].Disabled = disabled[out[i].Name]
+			}
+			return out
+		}
+	}
 	return console.Deps{
 		DataDir: m.config.DataDir,
 		Version: thisBuild().Version,
@@ -44,10 +55,22 @@ func (m *monitor) deps(store *alerts.Store) (console.Deps, error) {
 			for _, note := range m.notes {
 				out = append(out, console.Check{State: "ok", What: "input", Reason: note})
 			}
-			return append(out, kernelChecks(m.config.Enrich)...), nil
+			return append(append(out, m.disabledReceivers()...), kernelChecks(m.config.Enrich)...), nil
 		},
 		Detections: detectionPages,
 	}, err
+}
+
+// disabledReceivers says who is told nothing any more.
+func (m *monitor) disabledReceivers() (out []console.Check) {
+	for name, why := range m.delivery.Disabled() {
+		out = append(out, console.Check{
+			State: "fail", What: "receiver " + name, Reason: "it says that it is gone, and is told nothing until the next start: " + why,
+			Fix: "give it its new address and restart, then `wharfwatch notify retry` what was given up",
+		})
+	}
+	slices.SortFunc(out, func(a, b console.Check) int { return cmp.Compare(a.What, b.What) })
+	return out
 }
 
 func detectionPages() (out []console.Detection, err error) {

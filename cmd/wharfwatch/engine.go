@@ -48,6 +48,8 @@ func (e *engine) batch(b *flow.Batch) {
 // container's process runs.
 func (e *engine) event(ev *enrich.Event) {
 	e.stream.event(ev)
+	e.incidents.Hold()
+	defer e.incidents.Release()
 	e.table.Event(ev)
 	e.detectors.Event(ev)
 }
@@ -75,8 +77,10 @@ func (e *engine) advance(now int64) {
 			step = minute
 		}
 		e.now += step
+		e.incidents.Hold() // the findings of one tick are one commit
 		e.table.Advance(e.now, e.detectors)
 		e.detectors.Tick(e.now)
+		e.incidents.Release()
 		e.incidents.Tick(e.now)
 	}
 }
