@@ -232,7 +232,8 @@ func TestBeaconEval(t *testing.T) {
 				"decide while the window goes on: the line \"its fit alone\" is ours under their condition.",
 		},
 		Bounds: []string{
-			"The judgement is made at 8, 12 and 16 beats and then every 16: keys of 6 or 7 beats are never judged, which is what misses part of `few_6to10`; late beats of slow keys wait.",
+			"What was never judged scores nothing, and ties with every negative: that, not the fit, is what the area and 6 h and 2 h lose against one fit at the end. What is invented comes of many looks: hundreds at a busy key, each by its newest 128 beats.",
+			"The judgement is made at 8, 12, 16, 24 and 32 beats and then every 16: keys of 6 or 7 beats are never judged, which is what misses part of `few_6to10`; late beats of slow keys wait.",
 			"A series must span six periods: one-hour periods in six hours never do, which bounds 6 h recall, `modeswitch` most (its second half has six times the period).",
 			"Under ten minutes twice the likelihood ratio is asked.",
 			"50 % jitter with a third of the beats missed is close to what a lognormal source does: the threshold that invents nothing gives these up first.",
@@ -244,7 +245,7 @@ func TestBeaconEval(t *testing.T) {
 	fixed := eval.Table{Title: "At the default threshold, findings as they come out", Columns: []string{"window", "recall", "invented", "of aperiodic keys", "upper bound"}}
 	scenarios := eval.Table{Title: "Per scenario: found at the default threshold / at 1 % false alarms / AUC", Columns: []string{"scenario", "keys"}}
 	rows := map[string][]string{}
-	bars := eval.Plot{File: "beacon-recall", Title: "Beacons found at the default threshold, nothing invented", Axis: "recall, reporting seeds", Groups: scenarioOrder}
+	bars := eval.Plot{File: "beacon-recall", Title: "Beacons found at the default threshold", Axis: "recall, reporting seeds", Groups: scenarioOrder}
 	floorAUC, floorTPR, floorFixed := []float64{.998, .985, .995}, []float64{.985, .91, .915}, []float64{.946, .832, .830}
 	goal := []float64{.90, .85, .85}
 	for i, w := range eval.Windows {

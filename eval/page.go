@@ -111,7 +111,7 @@ func bound(v float64) string {
 	if v == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%g", v)
+	return fmt.Sprintf("%.4g", v)
 }
 
 func (t *Table) write(b *strings.Builder) {
