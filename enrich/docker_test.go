@@ -167,8 +167,15 @@ func (f *faulty) say(action, name string) (took time.Duration) {
 // last called, without Progress.
 func scene(t *testing.T, play func(f *faulty, d *Docker, since func() []string)) {
 	t.Helper()
+	sceneWith(t, func(*faulty) {}, play)
+}
+
+// sceneWith is a scene in which something is there before the engine is asked first.
+func sceneWith(t *testing.T, there func(f *faulty), play func(f *faulty, d *Docker, since func() []string)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		f := &faulty{there: map[string]*fakeContainer{}, hang: map[string]bool{}}
+		there(f)
 		d := NewDocker(EngineConfig{Name: "e", Host: "unix:///nowhere"}, metrics.NewSet(), slog.New(slog.DiscardHandler))
 		d.dial = func() (dockerAPI, error) { return f, nil }
 		ctx, cancel := context.WithCancel(t.Context())
@@ -227,10 +234,12 @@ func expect(t *testing.T, got []string, want ...string) {
 }
 
 func TestDockerReconcile(t *testing.T) {
-	scene(t, func(f *faulty, d *Docker, since func() []string) {
+	there := func(f *faulty) {
 		f.set("a", "10.0.0.1", true)
 		f.set("b", "10.0.0.2", true)
 		f.set("old", "10.0.0.9", false) // a stale address
+	}
+	sceneWith(t, there, func(f *faulty, d *Docker, since func() []string) {
 		expect(t, since(), "listed a", "connected a [10.0.0.1]", "listed b", "connected b [10.0.0.2]", "listed old", "synced")
 		time.Sleep(90 * time.Second)
 		expect(t, since(), "synced")
