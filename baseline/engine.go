@@ -29,6 +29,8 @@ type Config struct {
 
 	LongConnection LongConnection `yaml:"long_connection"`
 	DNSBypass      DNSBypass      `yaml:"dns_bypass"`
+	Spoof          Spoof          `yaml:"spoof"`
+	Unlisted       Unlisted       `yaml:"unlisted"`
 	DGA            DGA            `yaml:"dga"`
 	Intel          Intel          `yaml:"intel"`
 	Miner          Miner          `yaml:"miner"`
@@ -53,6 +55,8 @@ func Default() Config {
 
 		LongConnection: defaultLongConnection(),
 		DNSBypass:      defaultDNSBypass(),
+		Spoof:          defaultSpoof(),
+		Unlisted:       defaultUnlisted(),
 		DGA:            defaultDGA(),
 		Intel:          defaultIntel(),
 		Miner:          defaultMiner(),
@@ -75,6 +79,8 @@ func (c Config) Validate(report func(path, message string)) {
 	c.Lifecycle.validate("lifecycle", report)
 	c.LongConnection.validate("long_connection", report)
 	c.DNSBypass.validate("dns_bypass", report)
+	c.Spoof.validate("spoof", report)
+	c.Unlisted.validate("unlisted", report)
 	c.DGA.validate("dga", report)
 	c.Intel.validate("intel", report)
 	c.Miner.validate("miner", report)
@@ -95,6 +101,8 @@ func (c Config) detectors(env *env) []registered {
 		{"posture", c.Posture.Mode, func() Detector { return newPosture(c.Posture, env) }},
 		{"lifecycle", c.Lifecycle.Mode, func() Detector { return newLifecycle(c.Lifecycle, env) }},
 		{"long-connection", c.LongConnection.Mode, func() Detector { return newLongConnection(c.LongConnection, env) }},
+		{"spoof", c.Spoof.Mode, func() Detector { return newSpoof(c.Spoof, env) }},
+		{"unlisted", c.Unlisted.Mode, func() Detector { return newUnlisted(c.Unlisted, env) }},
 		{"dns-bypass", c.DNSBypass.Mode, func() Detector { return newDNSBypass(c.DNSBypass, env) }},
 		{"dga", c.DGA.Mode, func() Detector { return newDGA(c.DGA, env) }},
 		{"intel", c.Intel.Mode, func() Detector { return newIntel(c.Intel, env) }},

@@ -40,6 +40,7 @@ var sections = map[string]func(*scenario, []string) error{
 	"events":     (*scenario).event,
 	"names":      (*scenario).name,
 	"flows":      (*scenario).flow,
+	"sights":     (*scenario).sight,
 }
 
 // parseScenario is strict: an error names file and line.
@@ -136,7 +137,7 @@ func (s *scenario) container(w []string) error {
 			return fmt.Errorf("address of %s: %w", w[0], err)
 		}
 		m.addr = a
-		m.binding = &enrich.Binding{NetworkID: "bridge", Network: "bridge", Addrs: []flow.Addr{a}}
+		m.binding = &enrich.Binding{NetworkID: "bridge", Network: "bridge", Addrs: []flow.Addr{a}, MAC: macOf(a).String()}
 	}
 	for _, option := range w[3:] {
 		key, value, _ := strings.Cut(option, "=")

@@ -33,6 +33,7 @@ func (t *Table) Advance(now int64, out Sink) {
 	t.now = now
 	t.items = t.items[:0]
 	t.answerNames(now)
+	t.answerSights(now, out)
 	for n, s := range t.shards {
 		s.advance(uint32(now/second), func(i uint32, c *conn) { t.look(s, uint8(n), i, c) })
 	}
@@ -232,6 +233,8 @@ func (t *Table) sweep(now int64) {
 	t.index.prune(now - keep)
 	t.tracks.prune(now - keep)
 	t.ports.prune(now - keep)
+	t.macs.prune(now - keep)
+	t.sights.prune(now)
 	t.leave()
 	t.roster.bury(now-keep, func(m *member) { t.names.kept -= len(m.names.ring) })
 }

@@ -100,6 +100,15 @@ func (c *counters) register(set *metrics.Set, t *Table) {
 	add(&c.namesHost, "wharfwatch_names_of_host_total")
 	add(&c.namesDropped, "wharfwatch_names_dropped_total")
 	add(&c.namesForgotten, "wharfwatch_names_forgotten_total")
+	add(&t.sights.taken, "wharfwatch_sights_total")
+	add(&t.sights.dropped, "wharfwatch_sights_dropped_total")
+	for v := range t.sights.judged {
+		add(&t.sights.judged[v], fmt.Sprintf("wharfwatch_sights_judged_total{verdict=%q}", sightText[v]))
+	}
+	add(&t.sights.claims, "wharfwatch_claims_total")
+	add(&t.sights.refused, "wharfwatch_claims_refused_total")
+	add(&t.sights.strangers.evicted, "wharfwatch_strangers_evicted_total")
+	add(&t.macs.evicted, "wharfwatch_macs_evicted_total")
 	c.open = set.GetOrCreateGauge("wharfwatch_connections", nil)
 	c.held = set.GetOrCreateGauge("wharfwatch_flows_held", nil)
 	c.containers = set.GetOrCreateGauge("wharfwatch_containers", nil)

@@ -225,4 +225,5 @@ type Name struct {
 type Sink interface {
 	Flows([]Flow)
 	Name(*Name)
+	Claim(*Claim)
 }

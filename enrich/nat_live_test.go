@@ -41,7 +41,8 @@ type outside struct {
 func (o *outside) Flows(fs []enrich.Flow) { o.flows = append(o.flows, fs...) }
 
 // Name is nothing here.
-func (o *outside) Name(*enrich.Name) {}
+func (o *outside) Name(*enrich.Name)   {}
+func (o *outside) Claim(*enrich.Claim) {}
 
 // watchOutside starts a rig, softflowd in the router's namespace, and everything that a monitor would run.
 func watchOutside(t *testing.T, options rig.Options, change func(*enrich.EngineConfig)) *outside {

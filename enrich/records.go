@@ -235,7 +235,11 @@ func (t *Table) begin(s *shard, r *flow.Record, l *look, found bool) (uint32, in
 		s.insert(l.hash, i)
 	}
 	t.count.connections++
-	if wait := t.attribute(c); !wait && !c.owned() {
+	wait := t.attribute(c)
+	if c.why[d] == ReasonNotReady && t.bridged(r.Src) {
+		t.stranger(&flow.Sight{Time: r.First, Addr: r.Src, Peer: r.Dst, Port: r.DstPort, Proto: r.Proto})
+	}
+	if !wait && !c.owned() {
 		t.nobody(c)
 		s.at(i, s.second+nobodySeconds)
 		return i, d

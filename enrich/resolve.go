@@ -179,6 +179,9 @@ func (t *Table) attribute(c *conn) bool {
 		if a.opened != 0 {
 			c.evidence[side^int(a.opened-1)] |= sawRequest
 		}
+		if len(t.sights.doubts) > 0 && a.method == MethodIP && c.exporter == 0 && t.sights.doubted(c.ends[side], max(c.start, c.first[side])) {
+			a.confidence = Low
+		}
 		c.how[side], c.sure[side], c.why[side], wait[side] = a.method, a.confidence, a.reason, a.wait
 	}
 	c.checked = t.index.moved

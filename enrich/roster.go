@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"hash/fnv"
 	"slices"
+
+	"github.com/wharfwatch/wharfwatch/flow"
 )
 
 // member is what the table knows of one container. Connections and bindings name it by its slot in the roster.
@@ -17,6 +19,7 @@ type member struct {
 	spans     int32
 	gone      int64 // when it died or was destroyed, 0 while it may come back
 	keys      []Key // bound now
+	macs      []flow.MAC
 	names     nameCache
 	resolves  bool       // DNS of its own was seen
 	outside   uint64     // connections that it opened to the outside, see reached

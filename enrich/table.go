@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"path"
+	"slices"
 	"strconv"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -26,6 +27,8 @@ type Table struct {
 	engines  []engine
 	names    names
 	said     sayings
+	macs     macIndex
+	sights   sights
 	exporter exporters
 	count    counters
 
@@ -49,6 +52,7 @@ type engine struct {
 	heard    bool  // anything but Blind ever came
 	live     bool  // synced, and not blind since
 	progress int64 // nothing before this is still to come
+	since    int64 // live without a break since then
 }
 
 // NewTable makes a Table. The configuration must be valid.
@@ -61,6 +65,7 @@ func newTable(c Config, set *metrics.Set, s seed) *Table {
 	t.index = newIPIndex(c.Addresses.PerAddress, c.Addresses.Bindings, func(holder uint32) { t.roster.members[holder].spans-- })
 	t.nets = newNetworks(c.Addresses)
 	t.tracks = newTrackTable(c.Conntrack.Entries, &t.seed)
+	t.macs.dropped = func(holder uint32) { t.roster.members[holder].spans-- }
 	t.ports.drop = func(holder uint32) { t.roster.members[holder].spans-- }
 	t.names = names{c: c.Names}
 	for range c.Connections.Shards {
@@ -98,6 +103,9 @@ func (t *Table) Event(e *Event) {
 	g.heard = g.heard || e.Kind != Blind
 	switch e.Kind {
 	case Synced:
+		if !g.live {
+			g.since = e.Time
+		}
 		g.live, g.progress = true, max(g.progress, e.Time)
 		t.index.moved++ // those who found no engine may ask again
 		return
@@ -126,6 +134,9 @@ func (t *Table) Event(e *Event) {
 			for _, a := range e.Binding.Addrs {
 				t.index.close(Key{e.Engine, e.Binding.NetworkID, a}, i, e.Time, false)
 			}
+			for _, mac := range m.macs {
+				t.macs.close(mac, e.Binding.NetworkID, i, e.Time)
+			}
 		}
 	case Created, Started:
 		m.gone = 0
@@ -148,6 +159,14 @@ func (t *Table) bind(i uint32, e *Event) {
 		return
 	}
 	m := &t.roster.members[i]
+	if mac, ok := flow.ParseMAC(e.Binding.MAC); ok && mac != 0 {
+		if t.macs.open(mac, e.Binding.NetworkID, i, m.engine, e.Time) {
+			m.spans++
+		}
+		if !slices.Contains(m.macs, mac) && len(m.macs) < maxPerMAC {
+			m.macs = append(m.macs, mac)
+		}
+	}
 	for _, a := range e.Binding.Addrs {
 		if a.IsZero() {
 			continue
@@ -173,6 +192,9 @@ func (t *Table) ended(i uint32, at, to int64) {
 	m.gone = max(at, 1)
 	for _, k := range m.keys {
 		t.index.close(k, i, to, true)
+	}
+	for _, mac := range m.macs {
+		t.macs.close(mac, "", i, to)
 	}
 }
 

@@ -229,7 +229,8 @@ func (n *null) Flows(fs []Flow) {
 		}
 	}
 }
-func (n *null) Name(*Name) {}
+func (n *null) Name(*Name)   {}
+func (n *null) Claim(*Claim) {}
 
 // A container that sprays tuples evicts its own, never an established connection of another, and nothing grows.
 func TestSprayIsBounded(t *testing.T) {

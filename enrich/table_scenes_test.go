@@ -21,9 +21,10 @@ const t0 int64 = 1_790_000_040 * second
 // rig is a Table, an engine that is live, and everything the Table said.
 type rig struct {
 	*Table
-	set   *metrics.Set
-	flows []Flow
-	names []Name
+	set    *metrics.Set
+	flows  []Flow
+	names  []Name
+	claims []Claim
 }
 
 func newRig(change func(*Config)) *rig {
@@ -39,6 +40,8 @@ func newRig(change func(*Config)) *rig {
 }
 
 func (r *rig) Flows(fs []Flow) { r.flows = append(r.flows, fs...) }
+
+func (r *rig) Claim(c *Claim) { r.claims = append(r.claims, *c) }
 
 func (r *rig) Name(n *Name) {
 	c := *n

@@ -45,6 +45,8 @@ type assembler struct {
 	newest int64 // time of the newest packet or heartbeat: the watermark
 	sent   int64 // the watermark last handed over
 
+	witness witness
+
 	opened, evicted, steps uint64 // conversations; evictions; times the clock was set back
 }
 
@@ -113,6 +115,12 @@ func (a *assembler) add(k *packet, hash uint32, now int64) {
 	begins := e.way[0].packets|e.way[1].packets == 0
 	if d.packets == 0 {
 		d.first, d.last, d.dport, d.vlan, d.vni = now, max(now, d.last), k.dport, k.vlan, k.vni
+		if k.mac != 0 && k.depth == 0 { // inside an envelope the address is another's than the frame
+			if s, say := a.witness.packet(k, now); say {
+				b := a.batch()
+				b.Sights = append(b.Sights, s)
+			}
+		}
 	} else {
 		d.first, d.last = min(d.first, now), max(d.last, now)
 	}
@@ -185,7 +193,7 @@ func (a *assembler) drain() {
 
 // ready reports whether a batch should go out: it is full, or time moved on since the last.
 func (a *assembler) ready() bool {
-	return a.newest-a.sent >= batchWait || a.out != nil && len(a.out.Records)+len(a.out.Names) >= batchRecords
+	return a.newest-a.sent >= batchWait || a.out != nil && len(a.out.Records)+len(a.out.Names)+len(a.out.Sights) >= batchRecords
 }
 
 const (

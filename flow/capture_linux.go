@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -97,6 +98,7 @@ type capture struct {
 
 // reader is a goroutine that captures on one interface.
 type reader struct {
+	mac  *atomic.Uint64 // of the interface where it is a bridge, else 0; it may change
 	stop context.CancelFunc
 	done chan struct{}
 }
@@ -169,7 +171,8 @@ func (c *capture) watch(ctx context.Context) {
 		}
 	}
 	for _, n := range chosen {
-		if c.running[n.index] != nil {
+		if running := c.running[n.index]; running != nil {
+			running.mac.Store(n.ownMAC())
 			continue
 		}
 		r, err := c.memory.open(n, c.ignore)
@@ -183,13 +186,15 @@ func (c *capture) watch(ctx context.Context) {
 		delete(c.failed, n.index)
 		ctx, stop := context.WithCancel(ctx)
 		done := make(chan struct{})
-		c.running[n.index] = &reader{stop, done}
+		mac := &atomic.Uint64{}
+		mac.Store(n.ownMAC())
+		c.running[n.index] = &reader{mac, stop, done}
 		c.rings.Inc()
 		c.log.Info("capturing", "interface", n.name)
 		c.start(func() {
 			defer close(done)
 			defer c.rings.Dec()
-			if err := c.read(ctx, r, n); err != nil {
+			if err := c.read(ctx, r, n, mac); err != nil {
 				c.log.Warn("the capture ended", "interface", n.name, "err", err)
 			}
 		})
@@ -197,7 +202,7 @@ func (c *capture) watch(ctx context.Context) {
 }
 
 // read moves packets from a ring to the assembler until ctx ends, and closes the ring.
-func (c *capture) read(ctx context.Context, r *ring, n iface) (err error) {
+func (c *capture) read(ctx context.Context, r *ring, n iface, mac *atomic.Uint64) (err error) {
 	t := newTap("capture:"+n.name, c.pool, DefaultConversations, c.set, func(b *Batch) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -215,6 +220,8 @@ func (c *capture) read(ctx context.Context, r *ring, n iface) (err error) {
 	}()
 	var p ringPacket
 	for {
+		a.witness.own = MAC(mac.Load())
+		a.witness.bridge = a.witness.own != 0
 		now := time.Now().UnixNano() // before the ring is found empty: what is not in it is younger than this
 		for {
 			ok, err := r.next(&p)

@@ -465,13 +465,13 @@ func TestCapturePermission(t *testing.T) {
 func TestCapturePatterns(t *testing.T) {
 	c := &capture{patterns: []string{"docker0", "br-*", "veth*"}}
 	chosen, notes := c.choose([]iface{
-		{1, "lo", "", false},
-		{2, "eth0", "", false},
-		{3, "docker0", "", true},
-		{4, "veth1", "docker0", false},
-		{5, "br-1", "", true},
-		{6, "veth2", "other", false},
-		{7, "veth3", "", false},
+		{1, "lo", "", false, 0},
+		{2, "eth0", "", false, 0},
+		{3, "docker0", "", true, 0},
+		{4, "veth1", "docker0", false, 0},
+		{5, "br-1", "", true, 0},
+		{6, "veth2", "other", false, 0},
+		{7, "veth3", "", false, 0},
 	})
 	var names []string
 	for _, n := range chosen {

@@ -27,6 +27,7 @@ type Batch struct {
 	Records []Record
 	Names   []Name
 	Gaps    []Gap
+	Sights  []Sight
 
 	home chan *Batch
 }
@@ -57,7 +58,7 @@ func (p Pool) Get() *Batch {
 
 // Free empties the batch and gives it back to its pool.
 func (b *Batch) Free() {
-	b.Records, b.Names, b.Gaps = b.Records[:0], b.Names[:0], b.Gaps[:0]
+	b.Records, b.Names, b.Gaps, b.Sights = b.Records[:0], b.Names[:0], b.Gaps[:0], b.Sights[:0]
 	b.Source, b.Arrival, b.Watermark = "", 0, 0
 	select {
 	case b.home <- b:

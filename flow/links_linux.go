@@ -13,6 +13,15 @@ type iface struct {
 	name   string
 	master string
 	bridge bool
+	mac    MAC
+}
+
+// ownMAC is what a bridge itself sends from, 0 for other interfaces.
+func (n iface) ownMAC() uint64 {
+	if n.bridge {
+		return uint64(n.mac)
+	}
+	return 0
 }
 
 // listInterfaces asks the kernel (rtnetlink(7), RTM_GETLINK) for the interfaces of this network namespace. Unlike /sys it
@@ -47,6 +56,8 @@ func listInterfaces() ([]iface, error) {
 			switch v := a.Value; {
 			case a.Attr.Type == syscall.IFLA_IFNAME:
 				n.name = string(bytes.TrimRight(v, "\x00"))
+			case a.Attr.Type == syscall.IFLA_ADDRESS && len(v) == 6:
+				n.mac = macAt(append(bytes.Clone(v), 0, 0))
 			case a.Attr.Type == iflaMaster && len(v) >= 4:
 				masters[n.index] = int(binary.NativeEndian.Uint32(v))
 			case a.Attr.Type == iflaLinkInfo && len(v) >= 4:

@@ -14,6 +14,7 @@ type packet struct {
 	vlan         uint16 // the outermost tag that is not 0
 	vni          uint32 // of the outermost overlay that is not 0
 	seq          uint32 // TCP sequence number, where the flags are
+	mac          MAC    // source of the Ethernet frame, 0 where there is none
 	proto, flags uint8
 	depth        uint8 // envelopes that were opened around it
 	cut          bool  // the snap length took the ports or the TCP flags
@@ -51,6 +52,7 @@ func (p *parser) parse(k *packet, link uint32, frame []byte, wire int, vlan uint
 	wire = max(wire, len(frame))
 	if link == linkEthernet && len(frame) >= 14 {
 		kind := binary.BigEndian.Uint16(frame[12:])
+		k.mac = macAt(frame[6:])
 		if kind == typeIPv4 {
 			return p.ipv4(k, frame, 14, wire, now)
 		}

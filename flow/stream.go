@@ -19,7 +19,7 @@ import (
 // All numbers are little endian. Tags are the letters below; a reader hands on those that it does not know.
 const (
 	streamMagic   = "wwstream"
-	streamVersion = 3
+	streamVersion = 4
 	streamHeader  = 16
 
 	maxFrame  = 16 << 20
@@ -27,6 +27,7 @@ const (
 
 	recordSize = 149
 	nameSize   = 59 // the least of a name
+	sightSize  = 61
 )
 
 // Tags of frames.

@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// The payload of a batch frame: source, arrival, watermark, then records of a fixed width, names, gaps, each list with its count.
+// The payload of a batch frame: source, arrival, watermark, then records of a fixed width, names, gaps, sights, each list with its count.
 
 // AppendBatch appends the recorded form of a batch.
 func AppendBatch(p []byte, b *Batch) []byte {
@@ -29,7 +29,25 @@ func AppendBatch(p []byte, b *Batch) []byte {
 		p = binary.LittleEndian.AppendUint64(p, g.Lost)
 		p = appendText(p, g.Reason)
 	}
+	p = binary.AppendUvarint(p, uint64(len(b.Sights)))
+	for i := range b.Sights {
+		p = appendSight(p, &b.Sights[i])
+	}
 	return p
+}
+
+func appendSight(p []byte, s *Sight) []byte {
+	p = appendInt64(p, s.Time)
+	p = appendAddr(p, s.Addr)
+	p = appendAddr(p, s.Peer)
+	p = binary.LittleEndian.AppendUint64(p, uint64(s.MAC))
+	p = binary.LittleEndian.AppendUint64(p, uint64(s.Told))
+	p = binary.LittleEndian.AppendUint16(p, s.Port)
+	bridge := byte(0)
+	if s.Bridge {
+		bridge = 1
+	}
+	return append(p, byte(s.Kind), s.Proto, bridge)
 }
 
 func appendInt64(p []byte, v int64) []byte { return binary.LittleEndian.AppendUint64(p, uint64(v)) }
@@ -93,7 +111,7 @@ var errBatch = errors.New("a batch frame that contradicts itself")
 // decodeBatch reads the payload of a batch frame into b, whose slices are used again. Nothing of p is kept.
 func decodeBatch(p []byte, b *Batch, source func([]byte) string) error {
 	d := decoder{p: p}
-	b.Records, b.Names, b.Gaps = b.Records[:0], b.Names[:0], b.Gaps[:0]
+	b.Records, b.Names, b.Gaps, b.Sights = b.Records[:0], b.Names[:0], b.Gaps[:0], b.Sights[:0]
 	b.Source = source(d.text())
 	b.Arrival, b.Watermark = d.int64(), d.int64()
 	for range d.count(recordSize) {
@@ -105,6 +123,9 @@ func decodeBatch(p []byte, b *Batch, source func([]byte) string) error {
 	}
 	for range d.count(26) {
 		b.Gaps = append(b.Gaps, Gap{Source: source(d.text()), From: d.int64(), To: d.int64(), Lost: d.uint64(), Reason: string(d.text())})
+	}
+	for range d.count(sightSize) {
+		b.Sights = append(b.Sights, d.sight())
 	}
 	if d.bad || len(d.p) != 0 {
 		return errBatch
@@ -177,6 +198,13 @@ func (d *decoder) record(r *Record) {
 	r.VLAN = le.Uint16(b[140:])
 	r.Proto, r.TCPFlags, r.Flags = b[142], b[143], b[144]
 	r.VRF = le.Uint32(b[145:])
+}
+
+func (d *decoder) sight() Sight {
+	s := Sight{Time: d.int64(), Addr: d.addr(), Peer: d.addr(), MAC: MAC(d.uint64()), Told: MAC(d.uint64())}
+	b := d.take(5)
+	s.Port, s.Kind, s.Proto, s.Bridge = binary.LittleEndian.Uint16(b), SightKind(b[2]), b[3], b[4] != 0
+	return s
 }
 
 func (d *decoder) name() Name {

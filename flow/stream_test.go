@@ -30,6 +30,8 @@ func fill(r *rand.Rand, v reflect.Value) {
 		v.SetInt(int64(r.Uint64()))
 	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		v.SetUint(r.Uint64() >> (64 - v.Type().Bits()) & (1<<v.Type().Bits() - 1))
+	case reflect.Bool:
+		v.SetBool(r.Uint64()&1 != 0)
 	case reflect.String:
 		v.SetString(fmt.Sprintf("name-%d.example", r.Uint32()))
 	case reflect.Slice:
@@ -232,11 +234,11 @@ func TestStreamTorn(t *testing.T) {
 
 func TestStreamErrors(t *testing.T) {
 	dir := t.TempDir()
-	head := streamMagic + "\x03\x00\x00\x00\x01\x00\x00\x00"
+	head := streamMagic + "\x04\x00\x00\x00\x01\x00\x00\x00"
 	for name, c := range map[string]struct{ file, want string }{
 		"not a stream":  {"hello, world and more", "F: not a recorded stream"},
 		"short, not it": {"hel", "F: not a recorded stream"},
-		"version":       {streamMagic + "\x01\x00\x00\x00\x01\x00\x00\x00", "F: version 1 of the recorded stream, this program reads 3"},
+		"version":       {streamMagic + "\x01\x00\x00\x00\x01\x00\x00\x00", "F: version 1 of the recorded stream, this program reads 4"},
 		"zeros":         {head + "B\x00\x00\x00", "F at byte 18: no frame begins with byte 0x0"},
 		"length":        {head + "B\xff\xff\xff\xff\x7f", "F at byte 16: a frame of 34359738367 bytes, more than 16777216"},
 		"varint":        {head + "B" + strings.Repeat("\xff", 11), "F at byte 16: binary: varint overflows a 64-bit integer"},

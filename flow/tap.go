@@ -45,6 +45,7 @@ type tapMeter struct {
 	packets, truncated     *metrics.Counter
 	opened, evicted, steps *metrics.Counter
 	names                  *nameMeter
+	sights                 sightMeter
 	live                   *metrics.Gauge
 	ignored                [numVerdict]*metrics.Counter
 	parser                 parserMeter
@@ -60,6 +61,7 @@ func newTapMeter(set *metrics.Set) *tapMeter {
 		evicted:   set.GetOrCreateCounter("wharfwatch_flow_conversations_evicted_total"),
 		steps:     set.GetOrCreateCounter("wharfwatch_flow_capture_clock_steps_total"),
 		names:     newNameMeter(set),
+		sights:    newSightMeter(set),
 	}
 	for v := used + 1; v < numVerdict; v++ {
 		m.ignored[v] = set.GetOrCreateCounter(fmt.Sprintf(`wharfwatch_flow_packets_ignored_total{reason=%q}`, verdictNames[v]))
@@ -80,6 +82,9 @@ func (t *tap) frame(link uint32, frame []byte, wire int, vlan uint16, now int64)
 	k := &l.packet
 	if v := t.parser.parse(k, link, frame, wire, vlan, now); v != used {
 		t.ignored[v]++
+		if v == notIP && link == linkEthernet {
+			t.arp(frame, now)
+		}
 		return
 	}
 	if k.cut {
@@ -95,6 +100,15 @@ func (t *tap) frame(link uint32, frame []byte, wire int, vlan uint16, now int64)
 	l.now, l.hash = now, t.assembler.key(k)
 	if t.waiting++; t.waiting == laneSize {
 		t.settle()
+	}
+}
+
+// arp looks at a frame that is not IP.
+func (t *tap) arp(frame []byte, now int64) {
+	if s, say := t.assembler.witness.arp(frame, now); say {
+		t.advance(now)
+		b := t.assembler.batch()
+		b.Sights = append(b.Sights, s)
 	}
 }
 
@@ -157,6 +171,7 @@ func (t *tap) publish() {
 	m.opened.AddInt64(int64(a.opened - p.opened))
 	m.evicted.AddInt64(int64(a.evicted - p.evicted))
 	m.steps.AddInt64(int64(a.steps - p.steps))
+	m.sights.publish(&a.witness)
 	m.live.Add(float64(a.live - p.live))
 	m.parser.publish(&t.parser)
 	p.live = a.live

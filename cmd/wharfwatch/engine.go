@@ -38,6 +38,7 @@ func (e *engine) batch(b *flow.Batch) {
 	for _, g := range b.Gaps {
 		e.detectors.Gap(g)
 	}
+	e.table.Sights(b.Source, b.Sights)
 	e.table.Names(b.Names)
 	e.table.Records(b.Records)
 	e.records += uint64(len(b.Records))
