@@ -13,8 +13,13 @@ help: ## what can be made here
 run: setup build ## build everything and start the monitor on its embedded defaults (ARGS="--netflow :9995" adds flags)
 	$(BIN) run $(ARGS)
 
+.PHONY: web
+web: console/web/dist/index.html ## the web console's bundle, in console/web/dist (needs npm)
+console/web/dist/index.html: $(wildcard console/web/src/* console/web/*.json console/web/build.mjs)
+	@scripts/web.sh
+
 .PHONY: build
-build: ## the static binary, in build/wharfwatch
+build: web ## the static binary, in build/wharfwatch
 	@mkdir -p build
 	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/wharfwatch
 
@@ -25,6 +30,7 @@ setup: ## install what is lacking to build and run (Debian, Ubuntu); elsewhere: 
 .PHONY: test
 test: ## everything: lint, unit, race, short fuzzing, the live scene on a real engine; one line per suite
 	@scripts/setup.sh test
+	@$(MAKE) --no-print-directory web
 	@scripts/test.sh
 
 .PHONY: test-short

@@ -7,10 +7,11 @@ declare -A package=( # command → Debian package
 	[gcc]=gcc [readelf]=binutils [git]=git [nsenter]=util-linux
 	[dockerd]=docker.io [docker]=docker.io [iptables]=iptables [ip]=iproute2 [tcpdump]=tcpdump [softflowd]=softflowd
 	[prometheus-alertmanager]=prometheus-alertmanager
+	[npm]=npm [chromium]=chromium
 	[pmacctd]=pmacct [ovs-vswitchd]=openvswitch-switch [tshark]=tshark [ethtool]=ethtool [sysctl]=procps
 )
 case ${1:-} in
-run) need=() ;;
+run) need=(npm) ;;
 test) need=("${!package[@]}") ;;
 *) echo "usage: setup.sh run|test" >&2; exit 2 ;;
 esac
@@ -20,6 +21,9 @@ if ! command -v go >/dev/null; then
 	exit 1
 fi
 
+# Without these less is built and tested, and the rest works.
+soft=' npm chromium '
+
 lacking() {
 	for command in "${need[@]}"; do
 		command -v "$command" >/dev/null || echo "${package[$command]}"
@@ -28,13 +32,21 @@ lacking() {
 mapfile -t packages < <(lacking)
 [ ${#packages[@]} -gt 0 ] || exit 0
 
+# give_up says what cannot be installed. What is not needed everywhere is left out, but with CI=true.
+give_up() {
+	local package
+	echo "setup: $1: ${packages[*]}" >&2
+	[ "${CI:-}" != true ] || exit 1
+	for package in "${packages[@]}"; do [[ $soft == *" $package "* ]] || exit 1; done
+	exit 0
+}
+
 if ! command -v apt-get >/dev/null; then
-	echo "setup: please install what Debian has in these packages: ${packages[*]}" >&2
-	exit 1
+	give_up "please install what Debian has in these packages"
 fi
 become=()
 if [ "$(id -u)" != 0 ]; then
-	command -v sudo >/dev/null || { echo "setup: run as root: apt-get install ${packages[*]}" >&2; exit 1; }
+	command -v sudo >/dev/null || give_up "run as root: apt-get install"
 	become=(sudo)
 fi
 echo "setup: installing ${packages[*]} with apt-get"
@@ -48,8 +60,8 @@ if [ ! -e $policy ]; then
 	printf '#!/bin/sh\nexit 101\n' | "${become[@]}" tee $policy >/dev/null
 	"${become[@]}" chmod +x $policy
 fi
-"${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+"${become[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null || true
 
 hash -r
 mapfile -t packages < <(lacking)
-[ ${#packages[@]} -eq 0 ] || { echo "setup: apt-get has installed ${packages[*]}, but its commands are not there" >&2; exit 1; }
+[ ${#packages[@]} -eq 0 ] || give_up "these are still not there after apt-get"
