@@ -101,6 +101,7 @@ func egressConfig(deviations float64) Config {
 	c := egressOnly()
 	c.EgressSpike.FloorBytes, c.EgressSpike.FloorRatio, c.EgressSpike.PriorFactor = 1, 1, 1e12
 	c.EgressSpike.Deviations = deviations
+	c.EgressSlow.FloorBytes = 0
 	return c
 }
 

@@ -20,6 +20,7 @@ type Config struct {
 	Beacon   Beacon   `yaml:"beacon"`
 
 	EgressSpike    EgressSpike    `yaml:"egress_spike"`
+	EgressSlow     EgressSlow     `yaml:"egress_slow"`
 	EastWest       EastWest       `yaml:"east_west"`
 	NewDestination NewDestination `yaml:"new_destination"`
 	Scan           Scan           `yaml:"scan"`
@@ -46,6 +47,7 @@ func Default() Config {
 		Beacon:   defaultBeacon(),
 
 		EgressSpike:    defaultEgressSpike(),
+		EgressSlow:     defaultEgressSlow(),
 		EastWest:       defaultEastWest(),
 		NewDestination: defaultNewDestination(),
 		Scan:           defaultScan(),
@@ -71,6 +73,7 @@ func (c Config) Validate(report func(path, message string)) {
 	c.Learning.validate("learning", report)
 	c.Beacon.validate("beacon", report)
 	c.EgressSpike.validate("egress_spike", report)
+	c.EgressSlow.validate("egress_slow", report)
 	c.EastWest.validate("east_west", report)
 	c.NewDestination.validate("new_destination", report)
 	c.Scan.validate("scan", report)
@@ -94,6 +97,7 @@ func (c Config) detectors(env *env) []registered {
 	return []registered{
 		{"beacon", c.Beacon.Mode, func() Detector { return newBeacon(c.Beacon, env) }},
 		{"egress-spike", c.EgressSpike.Mode, func() Detector { return newEgress(c.EgressSpike, env) }},
+		{"egress-slow", c.EgressSlow.Mode, func() Detector { return newEgressSlow(c.EgressSlow, env) }},
 		{"east-west", c.EastWest.Mode, func() Detector { return newEastWest(c.EastWest, env) }},
 		{"new-destination", c.NewDestination.Mode, func() Detector { return newNewDestination(c.NewDestination, env) }},
 		{"scan", c.Scan.Mode, func() Detector { return newScan(c.Scan, env) }},

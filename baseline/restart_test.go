@@ -251,3 +251,19 @@ func TestEastWestSurvivesARestart(t *testing.T) {
 		t.Errorf("told %v", told)
 	}
 }
+
+func TestEgressSlowSurvivesARestart(t *testing.T) {
+	var all []enrich.Flow
+	for h := range int64(16 * 24) {
+		c := call{from: box("w", "name:w", ""), addr: "203.0.113.9", port: 443, proto: 6, at: h*hour + 58*60*sec}
+		f := *c.flow()
+		if f.Sent = 10e6; h > 15*24 {
+			f.Sent = 25e6
+		}
+		all = append(all, f)
+	}
+	half := len(all) - 24*2 // no hour is open that holds anything
+	if told := survives(t, "egress-slow", all[:half], all[half:]); len(told) != 1 {
+		t.Errorf("told %v", told)
+	}
+}
