@@ -261,6 +261,12 @@ func (b *Browser) Screenshot(path string) {
 	}
 }
 
+// TakeAnyCertificate lets the browser load from servers that nobody vouches for.
+func (b *Browser) TakeAnyCertificate() {
+	b.t.Helper()
+	b.must(b.session, "Security.setIgnoreCertificateErrors", map[string]any{"ignore": true}, nil)
+}
+
 // Reports gives violations of content security policies and exceptions so far, and forgets them.
 func (b *Browser) Reports() []string {
 	b.mu.Lock()

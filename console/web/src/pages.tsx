@@ -34,7 +34,7 @@ export function Workloads(p: { version: number }) {
           return (
             <tr key={w.workload}>
               <th scope="row" class="workload">{w.workload}</th>
-              <td>{w.learning ? <Chip kind="learning">learning</Chip> : <Chip kind="ready">ready</Chip>}{w.learning && w.ready_at > 0 && <span class="note"> ready <When at={w.ready_at} /> at the earliest</span>}</td>
+              <td>{w.learning ? <Chip kind="learning">learning</Chip> : <Chip kind="ready">ready</Chip>}{w.learning && w.ready_at > Date.now() * 1e6 && <span class="note"> ready <When at={w.ready_at} /> at the earliest</span>}</td>
               <td>{of.map((c) => c.name).join(", ") || "none"}</td><td>{[...new Set(of.map((c) => c.image))].join(", ")}</td>
               <td>{w.first_seen ? <When at={w.first_seen} /> : "never"}</td><td>{w.last_seen ? <When at={w.last_seen} /> : "none seen"}</td>
             </tr>
@@ -100,7 +100,7 @@ export function Rules(p: { version: number; refresh: () => void }) {
       <ul class="sources">{rules.data?.items.map((r) => (
         <li key={r.id}>
           <Chip>{r.id}</Chip>
-          <div><b><RuleText rule={r} /></b><p>{r.comment} <span class="note">{r.owner}, <When at={r.created} />; {r.hits === 0 ? "never used" : `used ${r.hits} times, last `}{r.last_hit && <When at={r.last_hit} />}{r.expires && <>; ends <When at={r.expires} /></>}</span></p></div>
+          <div><b><RuleText rule={r} /></b><p>{r.comment} <span class="note">{r.owner}, <When at={r.created} />; {r.hits === 0 ? "never used" : `used ${r.hits === 1 ? "once" : `${r.hits} times`}, last `}{r.last_hit && <When at={r.last_hit} />}{r.expires && <>; ends <When at={r.expires} /></>}</span></p></div>
           <button type="button" onClick={() => drop(`/allow/${r.id}`)} aria-label={`Remove rule ${r.id}`}>Remove</button>
         </li>
       ))}</ul>
