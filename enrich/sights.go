@@ -176,7 +176,7 @@ func (t *Table) judge(q *sighting) (c Claim, verdict int) {
 		}
 		c.Holder, c.Engine = m.c, t.engines[m.engine].name
 		return c, sightClaims
-	case place == placeGateway && (known || watched):
+	case (place == placeGateway || place == placeHost) && known: // a bridge takes another hardware address when ports come and go: nobody's is its own
 		c.Kind = ClaimGateway
 		return c, sightClaims
 	case known && place == placeNetwork:
