@@ -100,6 +100,9 @@ func (p *parser) ipv6(k *packet, frame []byte, at, wire int, now int64) verdict 
 	if length > wire-at || length == 40 && next != noNext {
 		length = wire - at // a jumbogram, or TSO: RFC 2675 and BIG TCP both leave the field 0
 	}
+	if length < 40 { // its envelope ends inside the header
+		return malformed
+	}
 	k.bytes = uint64(length)
 	k.src, k.dst = Addr16(h[8:]), Addr16(h[24:])
 	end := at + length
