@@ -34,15 +34,9 @@ const maxHits = 64
 // intel compares whom workloads call, and what they ask for, with lists of what is known to be bad.
 type intel struct {
 	Nop
+	today
 	env     *env
-	byIndex []*hits
 	dropped *metrics.Counter
-}
-
-// hits are the indicators that a workload was told with in one day, and how badly.
-type hits struct {
-	day  int64
-	told []uint64
 }
 
 func newIntel(_ Intel, env *env) *intel {
@@ -130,29 +124,16 @@ func (d *intel) Flow(f *enrich.Flow) {
 
 // tell speaks once a day of a workload and an indicator.
 func (d *intel) tell(hit *Indicator, f Finding) {
-	for len(d.byIndex) <= d.env.w.index {
-		d.byIndex = append(d.byIndex, nil)
-	}
-	h := d.byIndex[d.env.w.index]
-	if h == nil {
-		h = &hits{}
-		d.byIndex[d.env.w.index] = h
-	}
 	day := f.Time / dayLength
-	if day != h.day {
-		h.day, h.told = day, h.told[:0]
+	told, key := d.of(d.env.w, day), hash64(hit.Value)+uint64(f.Severity)
+	if told.has(key) {
+		return
 	}
-	key := hash64(hit.Value) + uint64(f.Severity)
-	for _, have := range h.told {
-		if have == key {
-			return
-		}
-	}
-	if len(h.told) >= maxHits {
+	if len(told.all) >= maxHits {
 		d.dropped.Inc()
 		return
 	}
-	h.told = append(h.told, key)
+	told.all = append(told.all, key)
 	f.Window = day*dayLength + int64(key>>34) // another indicator of the same place is another finding
 	f.Time = max(f.Time, d.env.now)
 	f.Score = .1 + .25*float64(f.Severity)
@@ -162,10 +143,4 @@ func (d *intel) tell(hit *Indicator, f Finding) {
 		f.Summary += fmt.Sprintf(" as %q", hit.Text)
 	}
 	d.env.report(f)
-}
-
-func (d *intel) forget(w *workload) {
-	if w.index < len(d.byIndex) {
-		d.byIndex[w.index] = nil
-	}
 }

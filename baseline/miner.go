@@ -35,15 +35,9 @@ const (
 // been told jobs and tells shares for long.
 type miner struct {
 	Nop
-	env     *env
-	list    endpoints
-	byIndex []*pools
-}
-
-// pools are those that a workload was told with in one day.
-type pools struct {
-	day  int64
-	told []uint64
+	today
+	env  *env
+	list endpoints
 }
 
 func newMiner(_ Miner, env *env) *miner {
@@ -114,36 +108,17 @@ func (d *miner) shape(f *enrich.Flow) {
 
 // tell speaks once a day of a workload and a pool, and again when it becomes surer.
 func (d *miner) tell(f Finding) {
-	for len(d.byIndex) <= d.env.w.index {
-		d.byIndex = append(d.byIndex, nil)
-	}
-	p := d.byIndex[d.env.w.index]
-	if p == nil {
-		p = &pools{}
-		d.byIndex[d.env.w.index] = p
-	}
 	day := f.Time / dayLength
-	if day != p.day {
-		p.day, p.told = day, p.told[:0]
-	}
+	told := d.of(d.env.w, day)
 	for worse := f.Severity; worse <= Critical; worse++ {
-		h := hash64(f.Subject) + uint64(worse)
-		for _, have := range p.told {
-			if have == h {
-				return
-			}
+		if told.has(hash64(f.Subject) + uint64(worse)) {
+			return
 		}
 	}
-	remember(&p.told, hash64(f.Subject)+uint64(f.Severity), maxPools)
+	remember(&told.all, hash64(f.Subject)+uint64(f.Severity), maxPools)
 	f.Window = day*dayLength + int64(f.Severity)
 	f.Time = max(f.Time, d.env.now)
 	f.Score = .1 + .25*float64(f.Severity)
 	f.Attack = []string{"T1071", "T1496.001"}
 	d.env.report(f)
-}
-
-func (d *miner) forget(w *workload) {
-	if w.index < len(d.byIndex) {
-		d.byIndex[w.index] = nil
-	}
 }
