@@ -27,8 +27,9 @@ const (
 // monitor. It needs no registry and leaves nothing behind.
 type stage struct {
 	g       *globals
-	gateway string // of the network: this host, where the implant calls
-	store   string // address of the container that metrics are pushed to
+	gateway string     // of the network: this host, where the implant calls
+	store   string     // address of the container that metrics are pushed to
+	failed  chan error // of what the containers call
 	bridge  string
 }
 
@@ -111,6 +112,8 @@ func (s *stage) run(ctx context.Context) (_ *demoResult, err error) {
 		select {
 		case <-ctx.Done():
 			return nil, ctx.Err()
+		case err := <-s.failed:
+			return nil, err
 		case <-time.After(time.Second):
 		}
 	}
@@ -146,10 +149,16 @@ func (s *stage) set(ctx context.Context) error {
 	if net.ParseIP(s.gateway) == nil {
 		return fmt.Errorf("the network %s has no gateway address: %q", stageName, s.gateway)
 	}
-	for _, server := range [][]string{{"--tcp", "9001"}, {"--tcp", "9002"}} {
+	servers := [][]string{{"--tcp", "9001"}, {"--tcp", "9002"}}
+	s.failed = make(chan error, len(servers))
+	for _, server := range servers {
 		c := newActorCommand(&globals{stdout: new(bytes.Buffer), stderr: new(bytes.Buffer), now: time.Now})
 		c.SetArgs([]string{"serve", server[0], net.JoinHostPort(s.gateway, server[1])})
-		go c.ExecuteContext(ctx)
+		go func() {
+			if err := c.ExecuteContext(ctx); err != nil {
+				s.failed <- fmt.Errorf("serve what the containers call: %w", err)
+			}
+		}()
 	}
 	return nil
 }
